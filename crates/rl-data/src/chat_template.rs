@@ -1,0 +1,224 @@
+//! A checkpoint's chat template: messages in, one string out, as `transformers` would render it.
+//!
+//! The engine is minijinja; added here are Python's string methods, `tojson` with Python's spacing, `raise_exception`,
+//! `strftime_now` with a given date, and `{% generation %}` blocks, which only mark text and so are rendered through.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::{Environment, ErrorKind};
+use serde_json::{Map, Value as Json};
+
+use crate::date::Date;
+use crate::error::{Error, Result};
+use crate::python_json::Dumps;
+use crate::record::Message;
+
+/// The layout of models trained from scratch here: ChatML, no default system message.
+///
+/// Its special tokens are `<|im_start|>` and `<|im_end|>`; the latter ends every turn.
+pub const CHATML: &str = "{%- for message in messages -%}
+    {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+";
+
+const NAME: &str = "chat_template";
+
+/// A compiled chat template with the tokens and variables it may print.
+#[derive(Clone)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    source: String,
+    bos_token: Option<String>,
+    eos_token: Option<String>,
+    variables: BTreeMap<String, Value>,
+}
+
+impl ChatTemplate {
+    /// Compiles `source`. The tokens are what the template prints for `bos_token` and `eos_token`.
+    pub fn new(source: impl Into<String>, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
+        let source = source.into();
+        let mut environment = Environment::new();
+        let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(template_error)?);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", to_json);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_template_owned(NAME, without_generation_blocks(&source)).map_err(template_error)?;
+        let template = ChatTemplate {
+            environment,
+            source,
+            bos_token: bos_token.map(str::to_string),
+            eos_token: eos_token.map(str::to_string),
+            variables: BTreeMap::new(),
+        };
+        template.with_date(Date::default())
+    }
+
+    /// ChatML ([`CHATML`]) with `<|im_end|>` as end-of-sequence token.
+    pub fn chatml() -> Result<Self> {
+        ChatTemplate::new(CHATML, None, Some("<|im_end|>"))
+    }
+
+    /// Reads `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`, from a checkpoint folder.
+    ///
+    /// The tokens come from `tokenizer_config.json`, as strings or as objects with `content`.
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let config = read_tokenizer_config(folder)?.unwrap_or_default();
+        let file = folder.join("chat_template.jinja");
+        let source = match std::fs::read_to_string(&file) {
+            Ok(source) => source,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                template_of(&config).ok_or_else(|| Error::NoTemplate { folder: folder.to_path_buf() })?.to_string()
+            }
+            Err(source) => return Err(Error::file("read", &file, source)),
+        };
+        ChatTemplate::new(source, token_text(&config, "bos_token"), token_text(&config, "eos_token"))
+    }
+
+    /// The same template at another date, for `strftime_now`. The default is [`Date::default`].
+    pub fn with_date(mut self, date: Date) -> Result<Self> {
+        date.validate()?;
+        self.environment.add_function("strftime_now", move |pattern: &str| {
+            date.format(pattern).map_err(|directive| {
+                let message = format!("strftime_now: the directive `{directive}` is not supported");
+                minijinja::Error::new(ErrorKind::InvalidOperation, message)
+            })
+        });
+        Ok(self)
+    }
+
+    /// The same template with one more variable, such as `enable_thinking`.
+    pub fn with_variable(mut self, name: impl Into<String>, value: Json) -> Self {
+        self.variables.insert(name.into(), Value::from(Serde(value)));
+        self
+    }
+
+    /// Text of a conversation; with `add_generation_prompt` it ends where the assistant is to begin.
+    ///
+    /// [`Error::Template`] holds the message of `raise_exception` where the template refuses the conversation.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let mut context = self.variables.clone();
+        context.insert("messages".into(), Value::from(Serde(messages)));
+        context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
+        for name in ["tools", "documents"] {
+            context.entry(name.into()).or_insert(Value::from(()));
+        }
+        for (name, token) in [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)] {
+            if let Some(token) = token {
+                context.insert(name.into(), Value::from(token.as_str()));
+            }
+        }
+        let template = self.environment.get_template(NAME).map_err(template_error)?;
+        template.render(Value::from(context)).map_err(template_error)
+    }
+
+    /// The template as given.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// What the template prints for `bos_token`.
+    pub fn bos_token(&self) -> Option<&str> {
+        self.bos_token.as_deref()
+    }
+
+    /// What the template prints for `eos_token`.
+    pub fn eos_token(&self) -> Option<&str> {
+        self.eos_token.as_deref()
+    }
+}
+
+impl std::fmt::Debug for ChatTemplate {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ChatTemplate").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// `tokenizer_config.json` of a folder, if there is one.
+pub(crate) fn read_tokenizer_config(folder: &Path) -> Result<Option<Map<String, Json>>> {
+    let path = folder.join("tokenizer_config.json");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|source| Error::Json { path, source }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::file("read", &path, source)),
+    }
+}
+
+/// The template of a configuration: a string, or the one named `default` of a list.
+fn template_of(config: &Map<String, Json>) -> Option<&str> {
+    match config.get("chat_template")? {
+        Json::String(source) => Some(source),
+        Json::Array(named) => named.iter().find(|entry| entry["name"] == "default")?["template"].as_str(),
+        _ => None,
+    }
+}
+
+fn token_text<'a>(config: &'a Map<String, Json>, name: &str) -> Option<&'a str> {
+    let token = config.get(name)?;
+    token.as_str().or_else(|| token.get("content")?.as_str())
+}
+
+fn template_error(error: minijinja::Error) -> Error {
+    let mut message = error.to_string();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        message += &format!(": {inner}");
+        cause = inner.source();
+    }
+    Error::Template { message }
+}
+
+fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Error> {
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// Python's `json.dumps` with the keyword arguments that `transformers` passes on.
+fn to_json(value: Value, options: Kwargs) -> std::result::Result<Value, minijinja::Error> {
+    let refuse = |message: String| minijinja::Error::new(ErrorKind::InvalidOperation, format!("tojson: {message}"));
+    if value.is_undefined() {
+        return Err(refuse("the value is undefined".into()));
+    }
+    let indent = match options.get::<Option<Value>>("indent")? {
+        Some(indent) if indent.is_none() => None,
+        Some(indent) => match indent.as_str() {
+            Some(text) => Some(text.to_string()),
+            None => Some(" ".repeat(usize::try_from(indent)?)),
+        },
+        None => None,
+    };
+    let mut dumps = Dumps::new(indent);
+    dumps.sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    dumps.ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    if let Some(separators) = options.get::<Option<Vec<String>>>("separators")? {
+        let [item, key] = <[String; 2]>::try_from(separators).map_err(|_| refuse("separators must be two".into()))?;
+        (dumps.item_separator, dumps.key_separator) = (item, key);
+    }
+    options.assert_all_used()?;
+    let json = serde_json::to_value(&value).map_err(|error| refuse(error.to_string()))?;
+    Ok(Value::from(dumps.dumps(&json)))
+}
+
+/// Turns `{% generation %}` into `{% if true %}` and its end into `{% endif %}`, white-space marks kept.
+fn without_generation_blocks(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(length) = rest[start..].find("%}") else { break };
+        let inside = &rest[start + 2..start + length];
+        let word = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        out.push_str(&rest[..start + 2]);
+        match word {
+            "generation" => out.push_str(&inside.replace(word, "if true")),
+            "endgeneration" => out.push_str(&inside.replace(word, "endif")),
+            _ => out.push_str(inside),
+        }
+        rest = &rest[start + length..];
+    }
+    out + rest
+}

@@ -1,0 +1,184 @@
+//! Everything that can go wrong between a file of conversations and a batch of token ids.
+
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure that names the value, the limit and, where there is one, the mend.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("cannot {action} `{path}`: {source}")]
+    File {
+        /// What was tried: `open`, `read`, `write`, ...
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line of a JSON Lines file does not hold the expected record.
+    #[error("`{path}` line {line}: {source}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// What was wrong with it.
+        source: serde_json::Error,
+    },
+    /// A record could not be written as JSON, or a configuration file is not JSON.
+    #[error("`{path}`: {source}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong.
+        source: serde_json::Error,
+    },
+    /// The tokenizer library refused a file, a text or a setting.
+    #[error("tokenizer: cannot {action}: {message}")]
+    Tokenizer {
+        /// What was tried.
+        action: String,
+        /// What the library said.
+        message: String,
+    },
+    /// A token id that the vocabulary does not hold.
+    #[error("token id {id} is not in the vocabulary of {vocab_size} ids; the ids come from another tokenizer")]
+    UnknownId {
+        /// The id.
+        id: u32,
+        /// Largest id of the vocabulary plus one.
+        vocab_size: usize,
+    },
+    /// A vocabulary too small for the bytes and the special tokens.
+    #[error("vocab_size {vocab_size} is below {minimum}: 256 bytes and {special} special tokens")]
+    VocabularyTooSmall {
+        /// Asked for.
+        vocab_size: usize,
+        /// Smallest possible.
+        minimum: usize,
+        /// Number of special tokens.
+        special: usize,
+    },
+    /// A special token that is empty or named twice.
+    #[error("special token `{token}` is {problem}")]
+    SpecialToken {
+        /// The token.
+        token: String,
+        /// `empty` or `named twice`.
+        problem: &'static str,
+    },
+    /// A folder holds no chat template.
+    #[error("`{folder}` has neither chat_template.jinja nor `chat_template` in tokenizer_config.json")]
+    NoTemplate {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A chat template that does not parse or refuses the conversation.
+    #[error("chat template: {message}")]
+    Template {
+        /// What the template engine said, or what the template raised.
+        message: String,
+    },
+    /// No special token follows an assistant's answer, so sampling could not stop.
+    #[error("no special token of the vocabulary follows the assistant's answer in the chat template; found {found:?}")]
+    NoStopToken {
+        /// The text that stands there.
+        found: String,
+    },
+    /// The prompt of an answer is not the beginning of the rendered conversation.
+    #[error(
+        "message {message}: the prompt rendered before it is not a prefix of the rendered conversation; \
+         the chat template rewrites earlier text, so train one answer per record"
+    )]
+    PromptNotPrefix {
+        /// Index of the assistant message.
+        message: usize,
+    },
+    /// The end-of-turn token of a trained answer is not where the template puts it.
+    #[error("message {message}: the end-of-turn text `{stop}` does not follow the answer, so it would not be trained")]
+    StopNotCovered {
+        /// Index of the assistant message.
+        message: usize,
+        /// Text of the end-of-turn token.
+        stop: String,
+    },
+    /// A trained answer holds the end-of-turn text itself.
+    #[error("message {message}: the answer holds the end-of-turn text `{stop}`; remove it from the record")]
+    StopInsideAnswer {
+        /// Index of the assistant message.
+        message: usize,
+        /// Text of the end-of-turn token.
+        stop: String,
+    },
+    /// Tokens merge over the seam between prompt and answer, so training would see other ids than sampling.
+    #[error(
+        "message {message}: the answer's first characters merge with the prompt's last token, so training and \
+         sampling would see different ids; remove white space from the start of the answer"
+    )]
+    Seam {
+        /// Index of the message whose boundary is inside a token.
+        message: usize,
+    },
+    /// A conversation without a message that could be trained.
+    #[error("the conversation has no assistant message to train on")]
+    NoAnswer,
+    /// `feedback_ids` was asked about a conversation that does not end with an assistant's answer.
+    #[error("feedback needs a conversation that ends with the assistant's answer; it ends with {found}")]
+    NotAnAnswer {
+        /// Role of the last message, or `nothing`.
+        found: String,
+    },
+    /// A row is longer than the limit.
+    #[error("row {row} has {length} tokens, above the limit {limit}; raise the limit or choose a truncation policy")]
+    TooLong {
+        /// Index of the row.
+        row: usize,
+        /// Its length in tokens.
+        length: usize,
+        /// The limit in tokens.
+        limit: usize,
+    },
+    /// A row without a token.
+    #[error("row {row} has no tokens")]
+    EmptyRow {
+        /// Index of the row.
+        row: usize,
+    },
+    /// A row on which there is nothing to learn.
+    #[error("row {row} has no trainable token after its first; drop such rows or check the roles")]
+    Untrainable {
+        /// Index of the row.
+        row: usize,
+    },
+    /// A row whose conversation could not be turned into an example.
+    #[error("row {row}: {source}")]
+    Row {
+        /// Index of the row.
+        row: usize,
+        /// What went wrong.
+        source: Box<Error>,
+    },
+    /// A setting outside its range.
+    #[error("{name} = {value}: {rule}")]
+    Setting {
+        /// Name of the setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+impl Error {
+    pub(crate) fn file(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+        Error::File { action, path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn tokenizer(action: impl Into<String>, error: impl std::fmt::Display) -> Self {
+        Error::Tokenizer { action: action.into(), message: error.to_string() }
+    }
+}

@@ -1,0 +1,303 @@
+//! The one road from messages to token ids: supervised training, rollouts, training on rollouts and evaluation all
+//! take it, so they see the same ids.
+//!
+//! A conversation is rendered and tokenised once, as a whole. Which tokens are trained follows from byte offsets into
+//! the rendered text; an answer's tokens start where the prompt rendered before it ends, and end with its
+//! end-of-turn token.
+
+use std::ops::Range;
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
+
+use crate::chat_template::{ChatTemplate, read_tokenizer_config};
+use crate::error::{Error, Result};
+use crate::jsonl::write_atomic;
+use crate::record::{ChatRecord, Message, Role};
+use crate::tokenizer::Tokenizer;
+
+/// Which tokens of a conversation carry loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainOn {
+    /// Every assistant answer with its end-of-turn token.
+    Assistant,
+    /// The last assistant answer with its end-of-turn token.
+    LastAssistant,
+    /// Every token, as in plain language modelling.
+    All,
+}
+
+/// A tokenised conversation. The three vectors have equal length `[seq]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// True where the token is to be learned. The first token has no predictor and is never a target, whatever it says.
+    pub trainable: Vec<bool>,
+    /// Whose content the token is; an assistant's end-of-turn token is the assistant's.
+    /// `None` where the template itself speaks, or where it rewrites a message beyond recognition.
+    pub roles: Vec<Option<Role>>,
+}
+
+impl Example {
+    /// Number of tokens that are targets of the loss.
+    pub fn num_trainable(&self) -> usize {
+        self.trainable.iter().skip(1).filter(|&&flag| flag).count()
+    }
+}
+
+/// A tokenizer with the chat template that belongs to it.
+#[derive(Debug, Clone)]
+pub struct Renderer {
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    stop_id: u32,
+    /// Text of the end-of-turn token.
+    stop: String,
+    /// What the template puts between an answer and its end-of-turn token, then that token.
+    ending: String,
+    /// `tokenizer_config.json`, as read or as to be written.
+    config: Map<String, Json>,
+}
+
+impl Renderer {
+    /// Joins the two and finds the end-of-turn token: the first special token after an answer.
+    ///
+    /// [`Error::NoStopToken`] if none follows, because then a sampler could not know where an answer ends.
+    pub fn new(tokenizer: Tokenizer, template: ChatTemplate) -> Result<Self> {
+        let mark = mark_absent_from(&[], template.source());
+        let probe = template.render(&[Message::user("x"), Message::assistant(mark.as_str())], false)?;
+        let tail = probe.split_once(&mark).map_or("", |(_, tail)| tail);
+        let tokens = tokenizer.encode_with_offsets(tail)?;
+        let Some((stop_id, range)) = tokens.into_iter().find(|(id, _)| tokenizer.is_special(*id)) else {
+            return Err(Error::NoStopToken { found: tail.to_string() });
+        };
+        let (stop, ending) = (tail[range.clone()].to_string(), tail[..range.end].to_string());
+        let config = default_config(&template);
+        Ok(Renderer { tokenizer, template, stop_id, stop, ending, config })
+    }
+
+    /// Reads tokenizer and template from a checkpoint folder.
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let renderer = Renderer::new(Tokenizer::from_folder(folder)?, ChatTemplate::from_folder(folder)?)?;
+        let config = read_tokenizer_config(folder)?.unwrap_or_else(|| renderer.config.clone());
+        Ok(Renderer { config, ..renderer })
+    }
+
+    /// Writes `tokenizer.json`, `chat_template.jinja` and `tokenizer_config.json` into an existing folder.
+    ///
+    /// The configuration of a folder that was read is written back as it was.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        use std::io::Write;
+        let folder = folder.as_ref();
+        self.tokenizer.save(folder.join("tokenizer.json"))?;
+        let path = folder.join("tokenizer_config.json");
+        let config =
+            serde_json::to_string_pretty(&self.config).map_err(|source| Error::Json { path: path.clone(), source })?;
+        for (path, text) in [(path, config.as_str()), (folder.join("chat_template.jinja"), self.template.source())] {
+            write_atomic(&path, |out| {
+                out.write_all(text.as_bytes()).map_err(|source| Error::file("write", &path, source))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The chat template.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    /// Ids at which a sampler ends an answer: the template's end-of-turn token.
+    pub fn stop_ids(&self) -> Vec<u32> {
+        vec![self.stop_id]
+    }
+
+    /// Text of the end-of-turn token.
+    pub fn stop_text(&self) -> &str {
+        &self.stop
+    }
+
+    /// Ids of the conversation up to where the assistant is to answer.
+    pub fn prompt_ids(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.tokenizer.encode(&self.template.render(messages, true)?)
+    }
+
+    /// Ids of a whole conversation with what is trained on it.
+    ///
+    /// For every trained answer at index `i`, the ids before its first trained token are exactly
+    /// `prompt_ids(&messages[..i])`; where template or tokenizer do not allow that, the error says why:
+    /// [`Error::PromptNotPrefix`], [`Error::Seam`], [`Error::StopNotCovered`], [`Error::StopInsideAnswer`],
+    /// [`Error::NoAnswer`].
+    pub fn example(&self, messages: &[Message], train_on: TrainOn) -> Result<Example> {
+        let text = self.template.render(messages, false)?;
+        let tokens = self.tokenizer.encode_with_offsets(&text)?;
+        let ids: Vec<u32> = tokens.iter().map(|(id, _)| *id).collect();
+        let last_answer = messages.iter().rposition(|message| message.role == Role::Assistant);
+        if last_answer.is_none() && train_on != TrainOn::All {
+            return Err(Error::NoAnswer);
+        }
+
+        let mut trainable = vec![train_on == TrainOn::All; ids.len()];
+        let mut roles = vec![None; ids.len()];
+        for (index, message) in messages.iter().enumerate() {
+            let is_answer = message.role == Role::Assistant;
+            let trained = is_answer
+                && match train_on {
+                    TrainOn::Assistant => true,
+                    TrainOn::LastAssistant => last_answer == Some(index),
+                    TrainOn::All => false,
+                };
+            let span = match is_answer.then(|| self.answer_span(messages, index, &text)) {
+                Some(Ok(span)) => Some(span),
+                Some(Err(error)) if trained => return Err(error),
+                _ => self.content_span(messages, index, &text)?,
+            };
+            let Some(span) = span else { continue };
+            let covered = tokens.partition_point(|(_, bytes)| bytes.start < span.start)
+                ..tokens.partition_point(|(_, bytes)| bytes.start < span.end);
+            roles[covered.clone()].fill(Some(message.role));
+            if trained {
+                self.check_seams(index, &text, &tokens, &span, covered.start)?;
+                trainable[covered].fill(true);
+            }
+        }
+        Ok(Example { ids, trainable, roles })
+    }
+
+    /// [`Renderer::example`] for many conversations in parallel, in their order, each with its own result.
+    pub fn examples(&self, records: &[ChatRecord], train_on: TrainOn) -> Vec<Result<Example>> {
+        records.par_iter().map(|record| self.example(&record.messages, train_on)).collect()
+    }
+
+    /// Ids between a sampled answer and the next one of the same episode.
+    ///
+    /// `messages` end with the answer just sampled; `next` is what the environment says to it. The result is the rest
+    /// of the assistant's turn (its end-of-turn token only if the sampler did not emit it: `ended_with_stop` false),
+    /// the turn of `next`, and the prompt for the next answer. So `prompt_ids ++ response_ids ++ feedback_ids` is the
+    /// next prompt with the sampled tokens untouched; the answer's text has no influence on the result.
+    pub fn feedback_ids(&self, messages: &[Message], next: &Message, ended_with_stop: bool) -> Result<Vec<u32>> {
+        let index = match messages.last() {
+            Some(message) if message.role == Role::Assistant => messages.len() - 1,
+            last => {
+                let found = last.map_or("nothing".to_string(), |message| format!("a {} message", message.role));
+                return Err(Error::NotAnAnswer { found });
+            }
+        };
+        let mut conversation = messages.to_vec();
+        conversation.push(next.clone());
+        let mark = mark_absent_from(&conversation, self.template.source());
+        conversation[index].content.clone_from(&mark);
+        let text = self.template.render(&conversation, true)?;
+        let missing = || Error::StopNotCovered { message: index, stop: self.stop.clone() };
+        let (before, after) = split_once_only(&text, &mark).ok_or_else(missing)?;
+        if !after.starts_with(&self.ending) {
+            return Err(missing());
+        }
+        let answered = before.len() + mark.len();
+        let cut = if ended_with_stop { answered + self.ending.len() } else { answered };
+        // The text is tokenised as a whole and then cut, so that the ids are those the context gives.
+        let tokens = self.tokenizer.encode_with_offsets(&text)?;
+        if tokens.iter().any(|(_, bytes)| bytes.start < cut && cut < bytes.end) {
+            return Err(Error::Seam { message: index });
+        }
+        Ok(tokens.into_iter().filter(|(_, bytes)| bytes.start >= cut).map(|(id, _)| id).collect())
+    }
+
+    /// Bytes of the answer at `index`: from the end of its prompt through its end-of-turn token.
+    fn answer_span(&self, messages: &[Message], index: usize, text: &str) -> Result<Range<usize>> {
+        let prompt = self.template.render(&messages[..index], true)?;
+        if !text.starts_with(&prompt) {
+            return Err(Error::PromptNotPrefix { message: index });
+        }
+        let missing = || Error::StopNotCovered { message: index, stop: self.stop.clone() };
+        // What follows the answer does not depend on it, so a mark in its place shows where it ends, even if the
+        // template trims it.
+        let (marked, mark) = self.render_marked(messages, index)?;
+        let (_, after) = split_once_only(&marked, &mark).ok_or_else(missing)?;
+        let end = text.strip_suffix(after).ok_or_else(missing)?.len();
+        if end < prompt.len() || !after.starts_with(&self.ending) {
+            return Err(missing());
+        }
+        if text[prompt.len()..end].contains(&self.stop) {
+            return Err(Error::StopInsideAnswer { message: index, stop: self.stop.clone() });
+        }
+        Ok(prompt.len()..end + self.ending.len())
+    }
+
+    /// Bytes of the content of any message, if the template prints it once and nothing else depends on it.
+    fn content_span(&self, messages: &[Message], index: usize, text: &str) -> Result<Option<Range<usize>>> {
+        let (marked, mark) = self.render_marked(messages, index)?;
+        let span = split_once_only(&marked, &mark).and_then(|(before, after)| {
+            let end = text.strip_suffix(after)?.len();
+            (text.starts_with(before) && before.len() <= end).then_some(before.len()..end)
+        });
+        Ok(span)
+    }
+
+    fn render_marked(&self, messages: &[Message], index: usize) -> Result<(String, String)> {
+        let mark = mark_absent_from(messages, self.template.source());
+        let mut marked = messages.to_vec();
+        marked[index].content.clone_from(&mark);
+        Ok((self.template.render(&marked, false)?, mark))
+    }
+
+    /// No token may straddle either end of a trained span, and the `before` tokens ahead of it must be those of the
+    /// prompt alone.
+    fn check_seams(
+        &self,
+        message: usize,
+        text: &str,
+        tokens: &[(u32, Range<usize>)],
+        span: &Range<usize>,
+        before: usize,
+    ) -> Result<()> {
+        let straddles = |at: usize| tokens.iter().any(|(_, bytes)| bytes.start < at && at < bytes.end);
+        if straddles(span.start) || straddles(span.end) {
+            return Err(Error::Seam { message });
+        }
+        // Whole tokens are not enough: a rule that looks ahead can split the prompt's last white space otherwise when
+        // an answer follows. It cannot look past a special token, so the check starts at the last one.
+        let barrier = tokens[..before].iter().rposition(|(id, _)| self.tokenizer.is_barrier(*id)).unwrap_or(0);
+        let from = tokens.get(barrier).map_or(0, |(_, bytes)| bytes.start);
+        let alone = self.tokenizer.encode(&text[from..span.start])?;
+        if !alone.iter().eq(tokens[barrier..before].iter().map(|(id, _)| id)) {
+            return Err(Error::Seam { message });
+        }
+        Ok(())
+    }
+}
+
+/// Letters that occur in none of the contents and not in the template.
+fn mark_absent_from(messages: &[Message], template: &str) -> String {
+    let mut mark = "QXZJ".to_string();
+    while template.contains(&mark) || messages.iter().any(|message| message.content.contains(&mark)) {
+        mark.push_str("KVWY");
+    }
+    mark
+}
+
+/// Splits at `mark` if it occurs exactly once.
+fn split_once_only<'a>(text: &'a str, mark: &str) -> Option<(&'a str, &'a str)> {
+    text.split_once(mark).filter(|(_, after)| !after.contains(mark))
+}
+
+fn default_config(template: &ChatTemplate) -> Map<String, Json> {
+    let mut config = Map::new();
+    config.insert("tokenizer_class".into(), json!("PreTrainedTokenizerFast"));
+    config.insert("clean_up_tokenization_spaces".into(), json!(false));
+    for (name, token) in [("bos_token", template.bos_token()), ("eos_token", template.eos_token())] {
+        if let Some(token) = token {
+            config.insert(name.into(), json!(token));
+        }
+    }
+    config
+}

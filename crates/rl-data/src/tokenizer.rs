@@ -1,0 +1,175 @@
+//! Text to token ids and back, over a `tokenizer.json`.
+//!
+//! Encoding never adds special tokens (the chat template writes them as text) and never truncates or pads, whatever
+//! the file says. Not here: training a vocabulary (`train_tokenizer`) and chat layout (`render`).
+
+use std::ops::Range;
+use std::path::Path;
+
+use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
+
+use crate::error::{Error, Result};
+use crate::jsonl::write_atomic;
+
+/// A vocabulary with its rules for splitting, merging and decoding.
+#[derive(Clone)]
+pub struct Tokenizer {
+    /// Without its post-processor, which would trim white space off the offsets.
+    inner: Inner,
+    /// Kept for [`Tokenizer::to_json`] only.
+    post_processor: Option<PostProcessorWrapper>,
+    vocab_size: usize,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| Error::file("read", path, source))?;
+        let inner = Inner::from_bytes(bytes).map_err(|e| Error::tokenizer(format!("read `{}`", path.display()), e))?;
+        Tokenizer::from_inner(inner)
+    }
+
+    /// Reads `tokenizer.json` in a checkpoint folder.
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
+        Tokenizer::from_file(folder.as_ref().join("tokenizer.json"))
+    }
+
+    /// Reads the content of a `tokenizer.json`.
+    pub fn from_bytes(bytes: impl AsRef<[u8]>) -> Result<Self> {
+        let inner = Inner::from_bytes(bytes).map_err(|e| Error::tokenizer("read the given bytes", e))?;
+        Tokenizer::from_inner(inner)
+    }
+
+    /// Takes over a tokenizer of the `tokenizers` crate; its truncation and padding settings are dropped.
+    pub(crate) fn from_inner(mut inner: Inner) -> Result<Self> {
+        inner.with_truncation(None).map_err(|e| Error::tokenizer("switch truncation off", e))?;
+        inner.with_padding(None);
+        let post_processor = inner.get_post_processor().cloned();
+        inner.with_post_processor(None::<PostProcessorWrapper>);
+        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
+        Ok(Tokenizer { inner, post_processor, vocab_size })
+    }
+
+    /// The content of a `tokenizer.json` that this crate, Python `tokenizers` and `transformers` open.
+    pub fn to_json(&self) -> Result<String> {
+        let mut whole = self.inner.clone();
+        whole.with_post_processor(self.post_processor.clone());
+        whole.to_string(true).map_err(|e| Error::tokenizer("write as JSON", e))
+    }
+
+    /// Writes a `tokenizer.json`, all or nothing.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        use std::io::Write;
+        let (path, json) = (path.as_ref(), self.to_json()?);
+        write_atomic(path, |out| out.write_all(json.as_bytes()).map_err(|source| Error::file("write", path, source)))
+    }
+
+    /// Ids of `text`. No token is added; the text of a special token becomes that token.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::tokenizer("encode", e))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Ids of `text`, each with the range of bytes of `text` it covers.
+    ///
+    /// Tokens that share one character (its UTF-8 bytes are split) all carry the range of the whole character.
+    pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let encoding = self.inner.encode(text, false).map_err(|e| Error::tokenizer("encode", e))?;
+        Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(|(&id, &(from, to))| (id, from..to)).collect())
+    }
+
+    /// Text of `ids`; bytes that are not UTF-8 become U+FFFD. `skip_special` leaves special tokens out.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        for &id in ids {
+            self.check(id)?;
+        }
+        self.inner.decode(ids, skip_special).map_err(|e| Error::tokenizer("decode", e))
+    }
+
+    /// A decoder that takes ids one by one and never shows half a character.
+    pub fn stream(&self, skip_special: bool) -> StreamDecoder<'_> {
+        StreamDecoder { tokenizer: self, skip_special, shown: Vec::new(), held: Vec::new() }
+    }
+
+    /// Largest id plus one, added tokens included: the number of rows an embedding needs.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// Id of a token as written in the vocabulary.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The token as written in the vocabulary (byte-level tokens in their printable alphabet).
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Whether `id` is an added token marked special.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.inner.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
+    /// Whether text before and after this token is encoded independently: it is cut out of the text before anything else.
+    pub(crate) fn is_barrier(&self, id: u32) -> bool {
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        added.get(&id).is_some_and(|token| token.special && !token.normalized)
+    }
+
+    fn check(&self, id: u32) -> Result<()> {
+        match self.inner.id_to_token(id) {
+            Some(_) => Ok(()),
+            None => Err(Error::UnknownId { id, vocab_size: self.vocab_size }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Tokenizer").field("vocab_size", &self.vocab_size).finish_non_exhaustive()
+    }
+}
+
+/// Decodes a growing sequence; made by [`Tokenizer::stream`].
+///
+/// The pieces joined, with that of [`StreamDecoder::finish`], are what [`Tokenizer::decode`] gives for all ids.
+#[derive(Debug)]
+pub struct StreamDecoder<'a> {
+    tokenizer: &'a Tokenizer,
+    skip_special: bool,
+    /// Ids of the last piece given out: some decoders treat the first token of a text differently.
+    shown: Vec<u32>,
+    /// Ids since then.
+    held: Vec<u32>,
+}
+
+impl StreamDecoder<'_> {
+    /// The text that `id` completes; empty while a character is incomplete.
+    pub fn push(&mut self, id: u32) -> Result<String> {
+        self.tokenizer.check(id)?;
+        self.held.push(id);
+        let piece = self.held_text()?;
+        if piece.is_empty() || piece.ends_with(char::REPLACEMENT_CHARACTER) {
+            return Ok(String::new());
+        }
+        self.shown = std::mem::take(&mut self.held);
+        Ok(piece)
+    }
+
+    /// What is still held back; incomplete bytes become U+FFFD.
+    pub fn finish(mut self) -> Result<String> {
+        let piece = self.held_text()?;
+        self.held.clear();
+        Ok(piece)
+    }
+
+    fn held_text(&self) -> Result<String> {
+        let before = self.tokenizer.decode(&self.shown, self.skip_special)?;
+        let ids = [self.shown.as_slice(), self.held.as_slice()].concat();
+        let text = self.tokenizer.decode(&ids, self.skip_special)?;
+        // A decoder that rewrites its last token (clean-up of spaces) gives no prefix; then the text waits.
+        Ok(text.strip_prefix(&before).unwrap_or_default().to_string())
+    }
+}

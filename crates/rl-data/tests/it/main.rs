@@ -1,0 +1,7 @@
+//! Tests of whole roads: parity with Python, masks over templates, packing at scale.
+
+mod fixtures;
+mod packing;
+mod parity;
+mod rendering;
+mod tokens;

@@ -1,0 +1,115 @@
+//! The contract between an environment and whoever plays it: text in, text out, seeded by index.
+//!
+//! The caller owns the conversation: it answers the [`Observation`], and while the episode goes on it appends its own
+//! raw response and the [`Step::feedback`] turn. Nothing here tokenises or generates.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Standing instructions.
+    System,
+    /// The environment.
+    User,
+    /// The policy.
+    Assistant,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, before any chat template.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of the environment.
+    pub fn user(content: impl Into<String>) -> Self {
+        Message { role: Role::User, content: content.into() }
+    }
+
+    /// A turn of the policy.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Message { role: Role::Assistant, content: content.into() }
+    }
+}
+
+/// The conversation to answer at the start of an episode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observation {
+    /// Turns so far; the last is the user's.
+    pub messages: Vec<Message>,
+}
+
+/// What one response led to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Step {
+    /// Label of the environment's outcome, such as `wrong_total`; one of a fixed set per environment.
+    pub outcome: &'static str,
+    /// Price of the outcome by the config's reward table, plus the price of truncation if this step truncates.
+    pub reward: f64,
+    /// Whether the response solved the task. Never inferred from the reward.
+    pub success: bool,
+    /// The next user turn; present exactly while the episode goes on.
+    pub feedback: Option<Message>,
+    /// The game ended.
+    pub terminated: bool,
+    /// We stopped the game.
+    pub truncated: bool,
+}
+
+impl Step {
+    /// Whether the episode is over, for either reason.
+    pub fn ended(&self) -> bool {
+        self.terminated || self.truncated
+    }
+}
+
+/// A game or task played in text. Object safe; episodes are independent of each other and of their order.
+pub trait Environment: Send {
+    /// Name in logs and records.
+    fn name(&self) -> &'static str;
+
+    /// Starts the episode named by (`seed`, `index`), dropping any episode in progress.
+    ///
+    /// # Errors
+    /// When the environment cannot make the episode, for example because no task fits the config.
+    fn reset(&mut self, seed: u64, index: u64) -> Result<Observation>;
+
+    /// Judges `response`, the raw text of the policy without special tokens.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotReset`] before the first reset and [`crate::Error::EpisodeEnded`] after the last step.
+    fn step(&mut self, response: &str) -> Result<Step>;
+
+    /// The state behind the last reset or step as a JSON object, for records; null before the first reset.
+    ///
+    /// It is built on request because it is far more expensive than a step.
+    fn info(&self) -> serde_json::Value;
+}
+
+impl<E: Environment + ?Sized> Environment for Box<E> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn reset(&mut self, seed: u64, index: u64) -> Result<Observation> {
+        (**self).reset(seed, index)
+    }
+
+    fn step(&mut self, response: &str) -> Result<Step> {
+        (**self).step(response)
+    }
+
+    fn info(&self) -> serde_json::Value {
+        (**self).info()
+    }
+}

@@ -1,0 +1,98 @@
+//! What an evaluation's TOML file holds.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rl_envs::general_points::GeneralPointsConfig;
+use rl_models::generate::SamplingConfig;
+use rl_track::{ConfigError, ensure};
+use serde::{Deserialize, Serialize};
+
+/// Which models are played, in what, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Folder of the results.
+    pub run: PathBuf,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// Seed of the hands and of sampled answers; another than that of the training data.
+    pub seed: u64,
+    /// Fixed hands per split, the same for every model.
+    pub num_hands: u64,
+    /// A training run: all its checkpoints are played.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoints_of: Option<PathBuf>,
+    /// Further models by name.
+    #[serde(default)]
+    pub models: BTreeMap<String, PathBuf>,
+    /// The game; each split changes its rule.
+    pub environment: GeneralPointsConfig,
+    /// In and out of distribution.
+    pub splits: Vec<Split>,
+    /// Greedy, sampled.
+    pub decodings: Vec<Decoding>,
+    /// A training file whose rows carry `values`: the share of hands whose value multiset stands in it is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_data: Option<PathBuf>,
+    /// Transcripts kept per model, split and decoding.
+    pub transcripts: usize,
+    /// How the best model is chosen.
+    pub select: Select,
+}
+
+/// One distribution of hands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// Name in the results.
+    pub name: String,
+    /// Jack, queen and king count as 10, or else as 11, 12 and 13.
+    pub treat_face_cards_as_10: bool,
+    /// At least one face card per hand.
+    pub ood: bool,
+}
+
+/// One way of choosing tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decoding {
+    /// Name in the results.
+    pub name: String,
+    /// Temperature and limits.
+    pub sampling: SamplingConfig,
+}
+
+/// The best model has the highest first-attempt success here; of equals the earlier one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Select {
+    /// Name of a split.
+    pub split: String,
+    /// Name of a decoding.
+    pub decoding: String,
+}
+
+impl EvaluationConfig {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// The key, its value and its limit.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        ensure(0 < self.num_hands, "num_hands", self.num_hands, "must be positive")?;
+        ensure(!self.splits.is_empty(), "splits", "empty", "name at least one")?;
+        ensure(!self.decodings.is_empty(), "decodings", "empty", "name at least one")?;
+        let given = self.checkpoints_of.is_some() || !self.models.is_empty();
+        ensure(given, "models", "empty", "give checkpoints_of, models, or both")?;
+        let split_known = self.splits.iter().any(|split| split.name == self.select.split);
+        ensure(split_known, "select.split", &self.select.split, "must be the name of one of the splits")?;
+        let decoding_known = self.decodings.iter().any(|decoding| decoding.name == self.select.decoding);
+        ensure(decoding_known, "select.decoding", &self.select.decoding, "must be the name of one of the decodings")
+    }
+
+    /// The game of a split.
+    pub fn environment_of(&self, split: &Split) -> GeneralPointsConfig {
+        let Split { treat_face_cards_as_10, ood, .. } = *split;
+        GeneralPointsConfig { treat_face_cards_as_10, ood, ..self.environment.clone() }
+    }
+}

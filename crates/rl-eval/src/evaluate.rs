@@ -1,0 +1,176 @@
+//! All models of an evaluation, one after the other; what is done is kept, so that an interrupted one goes on.
+
+use std::path::{Path, PathBuf};
+
+use rl_models::ChatModel;
+use rl_torch::parse_device;
+use rl_track::{Manifest, Progress, Run, atomic::write_atomically};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::config::EvaluationConfig;
+use crate::protocol::{Protocol, SplitResult};
+use crate::{Error, Result};
+
+/// Name of the result file in the evaluation's folder.
+const SUMMARY_FILE: &str = "evaluation.json";
+
+/// One model's results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Name of the model: its checkpoint's folder, or the key in the config.
+    pub name: String,
+    /// Training step of a checkpoint.
+    pub step: Option<u64>,
+    /// Folder of the weights.
+    pub path: PathBuf,
+    /// Results per split and decoding.
+    pub results: Vec<SplitResult>,
+}
+
+impl Evaluation {
+    /// The result of one split and decoding.
+    pub fn result(&self, split: &str, decoding: &str) -> Option<&SplitResult> {
+        self.results.iter().find(|result| result.split == split && result.decoding == decoding)
+    }
+}
+
+/// Results of all models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Hands per split.
+    pub num_hands: u64,
+    /// Models in the order of training, then by name.
+    pub evaluations: Vec<Evaluation>,
+    /// Name of the best model by the config's `select`.
+    pub best: String,
+    /// Name of the last model.
+    pub last: String,
+}
+
+impl Summary {
+    /// The evaluation of a model.
+    pub fn evaluation(&self, name: &str) -> Option<&Evaluation> {
+        self.evaluations.iter().find(|evaluation| evaluation.name == name)
+    }
+}
+
+/// Evaluates every model of `config`, writes `evaluation.json`, and links `best` and `last` to their weights.
+///
+/// # Errors
+/// Config, model and file errors; results of finished models stay and are not computed again.
+pub fn evaluate(config: &EvaluationConfig, progress: &Progress) -> Result<Summary> {
+    let protocol = Protocol::new(config)?;
+    let device = parse_device(&config.device)?;
+    let models = models(config)?;
+    let mut manifest = Manifest::new().seed("seed", config.seed);
+    for (name, _, path) in &models {
+        manifest = manifest.input_path(name.as_str(), path)?;
+    }
+    let run = Run::open(&config.run, config, manifest)?;
+
+    let per_model = config.num_hands * (config.splits.len() * config.decodings.len()) as u64;
+    let bar = progress.bar("evaluate", models.len() as u64);
+    let mut evaluations = Vec::new();
+    for (name, step, path) in models {
+        let file = run.folder().join("models").join(format!("{name}.json"));
+        bar.set_message(format!("{name}: {per_model} episodes"));
+        let evaluation = if file.exists() {
+            read_json(&file)?
+        } else {
+            let model = ChatModel::load(&path, device)?;
+            let results = protocol.play(&model, &mut |_| ())?;
+            let evaluation = Evaluation { name, step, path, results };
+            write_json(&file, &evaluation)?;
+            evaluation
+        };
+        evaluations.push(evaluation);
+        bar.inc(1);
+    }
+    bar.finish();
+    let (best, last) = choose(&evaluations, config)?;
+    let summary = Summary {
+        num_hands: config.num_hands,
+        best: evaluations[best].name.clone(),
+        last: evaluations[last].name.clone(),
+        evaluations,
+    };
+    for (link, index) in [("best", best), ("last", last)] {
+        link_to(&run.folder().join(link), &summary.evaluations[index].path)?;
+    }
+    write_json(&run.folder().join(SUMMARY_FILE), &summary)?;
+    Ok(summary)
+}
+
+/// Reads the `evaluation.json` that [`evaluate`] wrote into `folder`.
+///
+/// # Errors
+/// [`Error::File`] when it is missing or not what [`evaluate`] writes.
+pub fn read_summary(folder: &Path) -> Result<Summary> {
+    read_json(&folder.join(SUMMARY_FILE))
+}
+
+/// Name, step and folder of every model, checkpoints first and in the order of training.
+fn models(config: &EvaluationConfig) -> Result<Vec<(String, Option<u64>, PathBuf)>> {
+    let mut models = Vec::new();
+    if let Some(run) = &config.checkpoints_of {
+        for (step, path) in rl_track::run::checkpoints(run)? {
+            models.push((format!("step-{step:06}"), Some(step), path));
+        }
+        if models.is_empty() {
+            return Err(Error::File { path: run.clone(), reason: "has no checkpoints; train first".into() });
+        }
+    }
+    let named = config.models.iter().map(|(name, path)| (name.clone(), None, path.clone()));
+    models.extend(named);
+    Ok(models)
+}
+
+/// Indices of the best and of the last model.
+fn choose(evaluations: &[Evaluation], config: &EvaluationConfig) -> Result<(usize, usize)> {
+    let rate = |evaluation: &Evaluation| {
+        let result = evaluation.result(&config.select.split, &config.select.decoding);
+        result.map_or(f64::NEG_INFINITY, |result| result.first_attempt.rate)
+    };
+    let mut best = 0;
+    for (index, evaluation) in evaluations.iter().enumerate() {
+        if rate(&evaluations[best]) < rate(evaluation) {
+            best = index;
+        }
+    }
+    let last = evaluations.len().checked_sub(1).ok_or_else(|| Error::File {
+        path: config.run.clone(),
+        reason: "no model was evaluated".into(),
+    })?;
+    Ok((best, last))
+}
+
+/// Makes `link` a relative link to `target`, so that a moved project keeps it.
+fn link_to(link: &Path, target: &Path) -> Result<()> {
+    let file_error = |error: std::io::Error| Error::File { path: link.to_path_buf(), reason: error.to_string() };
+    let absolute = std::fs::canonicalize(target).map_err(file_error)?;
+    let folder = link.parent().unwrap_or(Path::new("."));
+    let base = std::fs::canonicalize(folder).map_err(file_error)?;
+    let shared = base.components().zip(absolute.components()).take_while(|(a, b)| a == b).count();
+    let mut relative: PathBuf = base.components().skip(shared).map(|_| "..").collect();
+    relative.extend(absolute.components().skip(shared));
+    if link.symlink_metadata().is_ok() {
+        std::fs::remove_file(link).map_err(file_error)?;
+    }
+    std::os::unix::fs::symlink(relative, link).map_err(file_error)
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let file_error = |reason: String| Error::File { path: path.to_path_buf(), reason };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| file_error(error.to_string()))?;
+    }
+    let json = serde_json::to_vec_pretty(value).map_err(|error| file_error(error.to_string()))?;
+    Ok(write_atomically(path, &json)?)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let file_error = |reason: String| Error::File { path: path.to_path_buf(), reason };
+    let bytes = std::fs::read(path).map_err(|error| file_error(error.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|error| file_error(error.to_string()))
+}

@@ -1,0 +1,15 @@
+//! Evaluation protocols: fixed hands, the same for every checkpoint, and an interval beside every rate.
+//!
+//! A [`Protocol`] plays a model in each split (in and out of distribution) with each decoding (greedy, sampled) and
+//! counts outcomes; [`evaluate`] does that for every checkpoint of a run, keeps what is done on disk and names the best.
+//! Absent on purpose: training (rl-train) and pictures (rl-analysis).
+
+mod config;
+pub mod error;
+mod evaluate;
+mod protocol;
+
+pub use config::{Decoding, EvaluationConfig, Select, Split};
+pub use error::{Error, Result};
+pub use evaluate::{Evaluation, Summary, evaluate, read_summary};
+pub use protocol::{Proportion, Protocol, SplitResult, Transcript};

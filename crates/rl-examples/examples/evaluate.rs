@@ -1,0 +1,43 @@
+//! Plays fixed hands with every checkpoint and counts what happens.
+//!
+//! `cargo run --release -p rl-examples --example evaluate -- --config configs/evaluate/tiny-sft.toml`
+
+use anyhow::Result;
+use clap::Parser;
+use rl_eval::{EvaluationConfig, evaluate};
+use rl_examples::{ConfigArgs, start};
+
+/// Plays the same hands with every model, in and out of distribution, and reports success rates with 95 % intervals.
+///
+/// Writes evaluation.json and links `best` and `last` to the weights of the best and the last model. Results of finished
+/// models are kept, so an interrupted evaluation goes on where it stopped.
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+fn main() -> Result<()> {
+    let config: EvaluationConfig = Arguments::parse().config.load()?;
+    let progress = start(&config.run)?;
+    let summary = evaluate(&config, &progress)?;
+    println!("{:<14} {:<6} {:<8} {:>22} {:>12} {:>8}", "model", "split", "decoding", "first attempt", "within k", "format");
+    for evaluation in &summary.evaluations {
+        for result in &evaluation.results {
+            let first = result.first_attempt;
+            println!(
+                "{:<14} {:<6} {:<8} {:>6.1} % [{:>4.1}, {:>4.1}] {:>10.1} % {:>6.1} %",
+                evaluation.name,
+                result.split,
+                result.decoding,
+                100.0 * first.rate,
+                100.0 * first.low,
+                100.0 * first.high,
+                100.0 * result.within_attempts.rate,
+                100.0 * result.format_errors.rate,
+            );
+        }
+    }
+    println!("best: {}, last: {}; see {}", summary.best, summary.last, config.run.display());
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! What the example programs share: the command line of a configured run, logging, and how a run ends.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rl_track::Progress;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The options of every configured program.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConfigArgs {
+    /// The TOML file of the run.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Changes one value of the file before it is read, such as `max_steps=10`; may be given often.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Prints the resolved configuration and ends.
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+impl ConfigArgs {
+    /// The configuration, with its overrides; with `--print-config` prints it and ends the program.
+    ///
+    /// # Errors
+    /// Names the file, line or key.
+    pub fn load<T: DeserializeOwned + Serialize>(&self) -> Result<T> {
+        let config: T = rl_track::config::load(&self.config, &self.set)?;
+        if self.print_config {
+            print!("{}", rl_track::config::to_toml(&config)?);
+            std::process::exit(0);
+        }
+        Ok(config)
+    }
+}
+
+/// Starts logging to standard error and to `log.txt` in the run's folder; gives the progress bars that go with it.
+///
+/// # Errors
+/// When the folder cannot be made or written to.
+pub fn start(run: &Path) -> Result<Progress> {
+    let progress = Progress::new();
+    std::fs::create_dir_all(run).map_err(|error| anyhow::anyhow!("cannot create {}: {error}", run.display()))?;
+    rl_track::log::init(&progress, Some(&run.join("log.txt")))?;
+    Ok(progress)
+}
+
+/// Says how a training run ended; an interrupted one ends the program with code 130, as shells expect.
+pub fn report_finish(finish: rl_train::Finish, run: &Path) {
+    match finish {
+        rl_train::Finish::Complete { step } => println!("{step} steps done; see {}", run.display()),
+        rl_train::Finish::Interrupted { step } => {
+            println!("interrupted after step {step}; the same command goes on from there");
+            std::process::exit(130);
+        }
+    }
+}

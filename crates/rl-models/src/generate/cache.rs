@@ -1,0 +1,104 @@
+//! The key/value cache of a generation run, and the two ways attention uses it.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::attention::{AttentionContext, PackedAttention};
+use crate::decoder::Decoder;
+use crate::packed::Packed;
+
+/// Keys and values per layer, `[slots, capacity, kv_heads, head_dim]`.
+pub(super) struct KeyValueCache {
+    keys: Vec<Tensor>,
+    values: Vec<Tensor>,
+    capacity: i64,
+    device: Device,
+}
+
+impl KeyValueCache {
+    pub fn new(decoder: &Decoder, num_slots: usize, capacity: usize) -> Self {
+        let config = decoder.config();
+        let device = decoder.device();
+        let shape = [num_slots as i64, capacity as i64, config.num_key_value_heads, config.head_dim()];
+        let layers = || (0..config.num_hidden_layers).map(|_| Tensor::zeros(shape, (Kind::Float, device))).collect();
+        KeyValueCache { keys: layers(), values: layers(), capacity: capacity as i64, device }
+    }
+
+    /// Copies the first `length` tokens of slot `from` over slot `to`.
+    pub fn move_slot(&mut self, from: usize, to: usize, length: usize) {
+        for buffer in self.keys.iter().chain(&self.values) {
+            let rows = |slot: usize| buffer.get(slot as i64).narrow(0, 0, length as i64);
+            rows(to).copy_(&rows(from));
+        }
+    }
+}
+
+/// Packed attention over prompts that also writes their keys and values into the slots that need them.
+pub(super) struct PrefillAttention<'a> {
+    packed: &'a Packed,
+    cache: &'a mut KeyValueCache,
+    slots_of: &'a [Vec<usize>],
+}
+
+impl<'a> PrefillAttention<'a> {
+    /// `slots_of[p]` lists the slots that start from packed sequence `p`.
+    pub fn new(packed: &'a Packed, cache: &'a mut KeyValueCache, slots_of: &'a [Vec<usize>]) -> Self {
+        PrefillAttention { packed, cache, slots_of }
+    }
+}
+
+impl AttentionContext for PrefillAttention<'_> {
+    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+        for (buffer, rows) in [(&self.cache.keys[layer], k), (&self.cache.values[layer], v)] {
+            for (prompt, slots) in self.slots_of.iter().enumerate() {
+                let start = self.packed.boundaries[prompt] as i64;
+                let length = self.packed.boundaries[prompt + 1] as i64 - start;
+                let prompt_rows = rows.narrow(0, start, length);
+                for &slot in slots {
+                    buffer.get(slot as i64).narrow(0, 0, length).copy_(&prompt_rows);
+                }
+            }
+        }
+        PackedAttention(self.packed).attend(layer, q, k, v)
+    }
+}
+
+/// Attention of one new token per slot over everything its slot holds.
+pub(super) struct CachedAttention<'a> {
+    cache: &'a mut KeyValueCache,
+    /// Row of each new token in the flattened cache, `[slots]`.
+    rows: Tensor,
+    /// 0 where a slot has a token and minus infinity after it, `[slots, 1, 1, longest]`.
+    mask: Tensor,
+    longest: i64,
+}
+
+impl<'a> CachedAttention<'a> {
+    /// `positions` `[slots]` is where each slot's new token goes; `longest` the most tokens of a slot, that one included.
+    pub fn new(cache: &'a mut KeyValueCache, positions: &Tensor, longest: usize) -> Self {
+        let (device, longest) = (cache.device, longest as i64);
+        let num_slots = positions.size()[0];
+        let rows = Tensor::arange(num_slots, (Kind::Int64, device)) * cache.capacity + positions;
+        let beyond = Tensor::arange(longest, (Kind::Int64, device)).gt_tensor(&positions.unsqueeze(1)); // [slots, longest]
+        let mask = Tensor::zeros([num_slots, longest], (Kind::Float, device)).masked_fill(&beyond, f64::NEG_INFINITY);
+        let mask = mask.view([num_slots, 1, 1, longest]);
+        CachedAttention { cache, rows, mask, longest }
+    }
+}
+
+impl AttentionContext for CachedAttention<'_> {
+    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+        let (slots, num_heads, head_dim) = (q.size()[0], q.size()[1], q.size()[2]);
+        let kv_heads = k.size()[1];
+        let write_and_read = |buffer: &Tensor, new: &Tensor| {
+            let _ = buffer.view([-1, kv_heads, head_dim]).index_copy_(0, &self.rows, new);
+            buffer.narrow(0, 0, slots).narrow(1, 0, self.longest).transpose(1, 2) // [slots, kv_heads, longest, head_dim]
+        };
+        let keys = write_and_read(&self.cache.keys[layer], k);
+        let values = write_and_read(&self.cache.values[layer], v);
+        // The query heads that share a key/value head stand in as its query positions: no keys are repeated.
+        let q = q.view([slots, kv_heads, num_heads / kv_heads, head_dim]);
+        let mask = self.mask.expand([slots, kv_heads, num_heads / kv_heads, self.longest], false);
+        Tensor::scaled_dot_product_attention(&q, &keys, &values, Some(&mask), 0.0, false, None, false)
+            .reshape([slots, num_heads, head_dim])
+    }
+}

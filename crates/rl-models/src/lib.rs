@@ -1,0 +1,38 @@
+//! Llama-family decoders on libtorch: checkpoints and GGUF files, log-probabilities, generation.
+//!
+//! One model code serves sampling and training: [`Decoder`] runs packed sequences for training and prefill, and the same
+//! layers against a key/value cache while decoding. A [`ChatModel`] adds tokenizer and
+//! chat template, and plays environments. Absent on purpose: losses (rl-core) and training loops (rl-train).
+
+mod attention;
+mod chat_model;
+pub mod checkpoint;
+pub mod config;
+mod decoder;
+mod episode;
+pub mod error;
+pub mod generate;
+pub mod gguf;
+mod heads;
+mod log_probs;
+mod packed;
+mod rope;
+
+use std::collections::BTreeMap;
+
+pub use chat_model::{ChatModel, Dialogue, Turn};
+pub use config::ModelConfig;
+pub use decoder::Decoder;
+pub use episode::{Episode, play_episodes};
+pub use error::{Error, Result};
+pub use heads::ValueHead;
+pub use log_probs::{token_entropies, token_log_probs};
+pub use packed::Packed;
+
+/// Moves the tensor `name` out of `tensors`.
+fn take(tensors: &mut BTreeMap<String, tch::Tensor>, name: &str) -> Result<tch::Tensor> {
+    tensors.remove(name).ok_or_else(|| {
+        let missing = vec![name.to_string()];
+        Error::TensorMismatch(error::TensorMismatch { missing, ..Default::default() })
+    })
+}

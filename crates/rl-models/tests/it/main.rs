@@ -1,0 +1,3 @@
+//! Integration tests of `rl-models`: one binary.
+
+mod files;

@@ -1,0 +1,33 @@
+//! The record of a run: configuration, manifest, metrics, TensorBoard events, samples, logs, progress, plots, reports.
+//!
+//! Everything a run leaves behind lies in one folder and is append-only, so that a run killed at any moment can be
+//! resumed and ends with the same lines as one that was never interrupted. No tensors, no network, no global state
+//! other than the log subscriber that [`log::init`] installs.
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
+pub mod atomic;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod hash;
+pub mod html;
+pub mod jsonl;
+pub mod log;
+pub mod manifest;
+pub mod metrics;
+pub mod plot;
+pub mod progress;
+pub mod run;
+pub mod samples;
+pub mod tensorboard;
+
+pub use config::{ConfigError, ensure};
+pub use error::{Error, Result};
+pub use manifest::Manifest;
+pub use metrics::{MetricsRow, MetricsWriter};
+pub use progress::Progress;
+pub use run::Run;
+pub use samples::SampleWriter;

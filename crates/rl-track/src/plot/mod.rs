@@ -1,0 +1,41 @@
+//! Small charts as SVG text: the same input gives the same bytes, and nothing is needed to draw or to show them.
+//!
+//! Charts are plain structs with public fields; `to_svg` draws them. What cannot be drawn (NaN, infinities, values of
+//! zero or less on a logarithmic axis) is a gap, and the chart says how many values it left out for the axis' sake.
+
+mod axis;
+mod bar;
+mod frame;
+mod histogram;
+mod line;
+mod smooth;
+mod svg;
+
+pub use axis::Scale;
+pub use bar::{Bar, BarChart, Category};
+pub use histogram::{Histogram, Values};
+pub use line::{LineChart, Marker, Series};
+pub use smooth::smooth;
+pub(crate) use svg::escape;
+
+/// Width and height of a chart in CSS pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Size {
+    /// Pixels across.
+    pub width: f64,
+    /// Pixels down.
+    pub height: f64,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { width: 720.0, height: 400.0 }
+    }
+}
+
+/// Colours that stay apart for colour-blind readers and on white (after Okabe and Ito 2008, without yellow, black last).
+const PALETTE: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444"];
+
+fn color(index: usize) -> &'static str {
+    PALETTE[index % PALETTE.len()]
+}

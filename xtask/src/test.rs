@@ -1,0 +1,23 @@
+//! `cargo xtask test`: every test of the workspace.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::workspace::Workspace;
+use crate::{process, setup};
+
+/// Runs every test: `cargo test --workspace`, after making sure of libtorch.
+#[derive(Args)]
+pub struct Test {
+    /// Handed to `cargo test`, after `--`: a test's name, `-p CRATE`, or `--release`.
+    #[arg(last = true)]
+    pub args: Vec<String>,
+}
+
+impl Test {
+    pub fn run(&self, workspace: &Workspace) -> Result<()> {
+        setup::ensure(workspace)?;
+        let scope = if self.args.iter().any(|arg| arg == "-p") { &["test"][..] } else { &["test", "--workspace"] };
+        process::run(workspace.cargo(scope.iter().copied()).args(&self.args))
+    }
+}

@@ -1,0 +1,3 @@
+//! What must hold for the whole project, read from its files.
+
+mod floors;
