@@ -52,8 +52,7 @@ impl Model {
     pub fn run(&self, workspace: &Workspace) -> Result<()> {
         let models = workspace.root.join("data/models");
         let last = models.join(self.name.folder());
-        // The folder gets its name last, so the name alone says that it is whole; the file guards against emptied ones.
-        if last.join("config.json").is_file() && !self.force {
+        if is_complete(&last) && !self.force {
             println!("{} is there", last.display());
             return Ok(());
         }
@@ -84,6 +83,12 @@ impl Model {
         println!("{} is ready", last.display());
         Ok(())
     }
+}
+
+/// The folder gets its name last, so the name says that it is whole; this guards against emptied ones.
+fn is_complete(dir: &Path) -> bool {
+    ["config.json", "tokenizer.json"].iter().all(|file| dir.join(file).is_file())
+        && ["model.safetensors", "model.safetensors.index.json"].iter().any(|file| dir.join(file).is_file())
 }
 
 fn remove(dir: &Path) -> Result<()> {

@@ -90,6 +90,9 @@ struct Job {
     weights: [Tensor; 3],
 }
 
+/// Angles by draw, then by rank.
+type Curves = Vec<Vec<f64>>;
+
 /// All measurements of one matrix.
 struct Outcome {
     name: String,
@@ -199,7 +202,7 @@ fn draw_nulls(
         .collect::<Result<Vec<_>>>()?
         .concat();
 
-    let mut pooled: BTreeMap<(&str, usize), (Vec<Vec<f64>>, Vec<Vec<f64>>)> = BTreeMap::new();
+    let mut pooled: BTreeMap<(&str, usize), (Curves, Curves)> = BTreeMap::new();
     for outcome in outcomes {
         // The first ending that selects the matrix, in the order of the settings.
         let Some(suffix) = config.suffixes.iter().find(|suffix| outcome.name.ends_with(suffix.as_str())) else {

@@ -2,7 +2,7 @@
 //!
 //! Everything is drawn from the [`Comparison`] alone, so figures can be made again from its JSON file. A curve is the mean
 //! over the matrices of one projection; where these differ in shape or rank, the most frequent kind is drawn and the
-//! title says how many matrices that is.
+//! axis says how many matrices that is.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub struct Figure {
 pub fn figures(comparison: &Comparison) -> Vec<Figure> {
     let mut figures = Vec::new();
     for suffix in &comparison.config.suffixes {
-        let stem: String = suffix.trim_end_matches(".weight").replace('.', "-");
+        let stem: String = short(suffix).replace('.', "-");
         let mut add = |kind: &str, chart: LineChart| {
             figures.push(Figure { name: format!("{stem}-{kind}"), svg: chart.to_svg() });
         };
@@ -148,6 +148,10 @@ impl Group<'_> {
     }
 }
 
+fn short(suffix: &str) -> &str {
+    suffix.trim_end_matches(".weight")
+}
+
 fn line(name: &str, values: &[f64]) -> Series {
     let points = values.iter().enumerate().map(|(i, &value)| ((i + 1) as f64, value)).collect();
     Series { name: name.into(), points, ..Series::default() }
@@ -175,8 +179,8 @@ fn spectrum(comparison: &Comparison, suffix: &str) -> LineChart {
         }
     }
     LineChart {
-        title: format!("{suffix}: singular values, {count}"),
-        x_label: "singular index".into(),
+        title: format!("{}: singular values", short(suffix)),
+        x_label: format!("singular index, {count}"),
         y_label: "singular value".into(),
         series,
         ..LineChart::default()
@@ -196,8 +200,8 @@ fn shift(comparison: &Comparison, suffix: &str) -> LineChart {
         }
     }
     LineChart {
-        title: format!("{suffix}: change of singular values, {count}"),
-        x_label: "singular index".into(),
+        title: format!("{}: change of singular values", short(suffix)),
+        x_label: format!("singular index, {count}"),
         y_label: "change".into(),
         series,
         ..LineChart::default()
@@ -226,7 +230,7 @@ fn angles(comparison: &Comparison, suffix: &str, side: Side) -> LineChart {
             series.push(null_line("null: rounding", band, ROUNDING_COLOR));
         }
     }
-    angle_chart(format!("{suffix}: {} subspaces, {count}", side.name()), series)
+    angle_chart(format!("{}: {} subspaces", short(suffix), side.name()), &count, series)
 }
 
 fn updates(comparison: &Comparison, suffix: &str, side: Side) -> LineChart {
@@ -242,17 +246,17 @@ fn updates(comparison: &Comparison, suffix: &str, side: Side) -> LineChart {
             series.push(null_line("null: independent", side.independent(null), INDEPENDENT_COLOR));
         }
     }
-    angle_chart(format!("{suffix}: {} subspaces of updates, {count}", side.name()), series)
+    angle_chart(format!("{}: {} subspaces of updates", short(suffix), side.name()), &count, series)
 }
 
 fn shape_null(comparison: &Comparison, shape: [usize; 2], rank: usize) -> Option<&ShapeNull> {
     comparison.null.shapes.iter().find(|null| null.shape == shape && null.rank == rank)
 }
 
-fn angle_chart(title: String, series: Vec<Series>) -> LineChart {
+fn angle_chart(title: String, count: &str, series: Vec<Series>) -> LineChart {
     LineChart {
         title,
-        x_label: "rank index".into(),
+        x_label: format!("rank index, {count}"),
         y_label: "principal angle (degrees)".into(),
         series,
         ..LineChart::default()

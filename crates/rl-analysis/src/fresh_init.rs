@@ -83,7 +83,7 @@ pub struct FreshInit {
 ///
 /// The limits of `config` are for large matrices. In a small one, random entries stray further, so the limits widen:
 /// the edge by the Tracy-Widom scale (5 units down, since that law lies mostly below the edge, 2 up) and the distance to
-/// at least `2.5 / min(out, in)`, some steps of the empirical distribution. From about 400 rows on both have no effect.
+/// at least `4 / min(out, in)`, some steps of the empirical distribution. From about 400 rows on both have no effect.
 pub fn fresh_init(out: usize, input: usize, std: f64, s: &[f64], config: &FreshInitConfig) -> FreshInit {
     let (rows, columns) = (out as f64, input as f64);
     let edge = rows.sqrt() + columns.sqrt();
@@ -96,7 +96,7 @@ pub fn fresh_init(out: usize, input: usize, std: f64, s: &[f64], config: &FreshI
     let scale = (1.0 / rows.sqrt() + 1.0 / columns.sqrt()).cbrt() / (2.0 * edge);
     let low = config.edge_low.min(1.0 - 5.0 * scale);
     let high = config.edge_high.max(1.0 + 2.0 * scale);
-    let max_distance = config.max_distance.max(2.5 / s.len() as f64);
+    let max_distance = config.max_distance.max(4.0 / s.len() as f64);
     let flagged = (low..=high).contains(&edge_ratio) && distance < max_distance;
     FreshInit { edge_ratio, distance, flagged }
 }

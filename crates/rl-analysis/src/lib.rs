@@ -4,6 +4,10 @@
 //! says nothing by itself: unrelated matrices have equal spectra and fixed angle curves, so every report carries its null
 //! bands, the counts of matched names, a hash of the weights, and a detector of weights that were never loaded.
 
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
 pub mod angles;
 pub mod compare;
 pub mod config;

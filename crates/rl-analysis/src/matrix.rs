@@ -40,6 +40,10 @@ pub(crate) fn decompose(name: &str, weight: &Tensor, config: &AnalysisConfig) ->
     Ok(Decomposed { weight, kind, factors, report })
 }
 
+/// Directions of an update count from this multiple of the rounding edge: rows of unequal size and the fluctuation of
+/// small matrices push rounding errors beyond the edge itself.
+const ROUNDING_MARGIN: f64 = 1.5;
+
 /// An update between two weights.
 pub(crate) struct Update {
     delta: Tensor,
@@ -58,7 +62,7 @@ pub(crate) fn update(before: &Decomposed, after: &Decomposed) -> Result<Update> 
         &after.weight,
         after.kind,
     )?);
-    let rank = factors.s.iter().filter(|&&value| value > floor).count();
+    let rank = factors.s.iter().filter(|&&value| value > ROUNDING_MARGIN * floor).count();
     Ok(Update { delta, factors, rank })
 }
 

@@ -1,7 +1,7 @@
 //! What an evaluation's TOML file holds.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use rl_envs::general_points::GeneralPointsConfig;
 use rl_models::generate::SamplingConfig;
@@ -82,6 +82,20 @@ impl EvaluationConfig {
         ensure(0 < self.num_hands, "num_hands", self.num_hands, "must be positive")?;
         ensure(!self.splits.is_empty(), "splits", "empty", "name at least one")?;
         ensure(!self.decodings.is_empty(), "decodings", "empty", "name at least one")?;
+        let mut names = BTreeSet::new();
+        for Split { name, .. } in &self.splits {
+            ensure(names.insert(name), "splits.name", name, "is given twice")?;
+        }
+        let mut names = BTreeSet::new();
+        for Decoding { name, .. } in &self.decodings {
+            ensure(names.insert(name), "decodings.name", name, "is given twice")?;
+        }
+        for name in self.models.keys() {
+            // Results are kept in a file of this name, beside those of the checkpoints.
+            let is_file_name = Path::new(name).file_name().is_some_and(|file| file == name.as_str());
+            let message = "must be usable as a file name and not begin with `step-`";
+            ensure(is_file_name && !name.starts_with("step-"), "models", name, message)?;
+        }
         let given = self.checkpoints_of.is_some() || !self.models.is_empty();
         ensure(given, "models", "empty", "give checkpoints_of, models, or both")?;
         let split_known = self.splits.iter().any(|split| split.name == self.select.split);

@@ -40,7 +40,7 @@ impl Evaluation {
 pub struct Summary {
     /// Hands per split.
     pub num_hands: u64,
-    /// Models in the order of training, then by name.
+    /// Named models by name, then checkpoints in the order of training.
     pub evaluations: Vec<Evaluation>,
     /// Name of the best model by the config's `select`.
     pub best: String,
@@ -110,38 +110,33 @@ pub fn read_summary(folder: &Path) -> Result<Summary> {
     read_json(&folder.join(SUMMARY_FILE))
 }
 
-/// Name, step and folder of every model, checkpoints first and in the order of training.
+/// Name, step and folder of every model: named ones first, then checkpoints in the order of training.
 fn models(config: &EvaluationConfig) -> Result<Vec<(String, Option<u64>, PathBuf)>> {
-    let mut models = Vec::new();
+    let named = config.models.iter().map(|(name, path)| (name.clone(), None, path.clone()));
+    let mut models: Vec<_> = named.collect();
     if let Some(run) = &config.checkpoints_of {
-        for (step, path) in rl_track::run::checkpoints(run)? {
-            models.push((format!("step-{step:06}"), Some(step), path));
-        }
-        if models.is_empty() {
+        let checkpoints = rl_track::run::checkpoints(run)?;
+        if checkpoints.is_empty() {
             return Err(Error::File { path: run.clone(), reason: "has no checkpoints; train first".into() });
         }
+        models.extend(checkpoints.into_iter().map(|(step, path)| (format!("step-{step:06}"), Some(step), path)));
     }
-    let named = config.models.iter().map(|(name, path)| (name.clone(), None, path.clone()));
-    models.extend(named);
     Ok(models)
 }
 
-/// Indices of the best and of the last model.
+/// Indices of the best and of the last model: among the checkpoints of a run when one is evaluated, named models then
+/// stand beside it for comparison only.
 fn choose(evaluations: &[Evaluation], config: &EvaluationConfig) -> Result<(usize, usize)> {
-    let rate = |evaluation: &Evaluation| {
-        let result = evaluation.result(&config.select.split, &config.select.decoding);
+    let rate = |index: usize| {
+        let result = evaluations[index].result(&config.select.split, &config.select.decoding);
         result.map_or(f64::NEG_INFINITY, |result| result.first_attempt.rate)
     };
-    let mut best = 0;
-    for (index, evaluation) in evaluations.iter().enumerate() {
-        if rate(&evaluations[best]) < rate(evaluation) {
-            best = index;
-        }
-    }
-    let last = evaluations.len().checked_sub(1).ok_or_else(|| Error::File {
-        path: config.run.clone(),
-        reason: "no model was evaluated".into(),
-    })?;
+    let candidates: Vec<usize> = (0..evaluations.len())
+        .filter(|&index| config.checkpoints_of.is_none() || evaluations[index].step.is_some())
+        .collect();
+    let no_model = || Error::File { path: config.run.clone(), reason: "no model was evaluated".into() };
+    let (&first, &last) = (candidates.first().ok_or_else(no_model)?, candidates.last().ok_or_else(no_model)?);
+    let best = candidates.iter().fold(first, |best, &index| if rate(best) < rate(index) { index } else { best });
     Ok((best, last))
 }
 
@@ -173,4 +168,70 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let file_error = |reason: String| Error::File { path: path.to_path_buf(), reason };
     let bytes = std::fs::read(path).map_err(|error| file_error(error.to_string()))?;
     serde_json::from_slice(&bytes).map_err(|error| file_error(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::Proportion;
+    use crate::config::{Decoding, Select, Split};
+
+    /// A model that solved so many of ten hands.
+    fn evaluation(name: &str, step: Option<u64>, solved: u64) -> Evaluation {
+        let share = |successes| Proportion::new(successes, 10).unwrap();
+        // Another split stands first and says the opposite.
+        let results = [("ood", 10 - solved), ("id", solved)].map(|(split, solved)| SplitResult {
+            split: split.into(),
+            decoding: "greedy".into(),
+            first_attempt: share(solved),
+            within_attempts: share(10 - solved),
+            max_attempts: 2,
+            format_errors: share(0),
+            outcomes: BTreeMap::new(),
+            reward_mean: 0.0,
+            seen_in_training: None,
+            first_attempt_unseen: None,
+            solved_first: Vec::new(),
+            transcripts: Vec::new(),
+        });
+        Evaluation { name: name.into(), step, path: name.into(), results: results.into() }
+    }
+
+    fn config(checkpoints_of: Option<&str>) -> EvaluationConfig {
+        EvaluationConfig {
+            run: "run".into(),
+            device: "cpu".into(),
+            seed: 0,
+            num_hands: 10,
+            checkpoints_of: checkpoints_of.map(PathBuf::from),
+            models: BTreeMap::new(),
+            environment: Default::default(),
+            splits: Vec::<Split>::new(),
+            decodings: Vec::<Decoding>::new(),
+            training_data: None,
+            transcripts: 0,
+            select: Select { split: "id".into(), decoding: "greedy".into() },
+        }
+    }
+
+    #[test]
+    fn the_best_checkpoint_is_the_first_of_equals_and_never_a_named_model() {
+        let evaluations = [
+            evaluation("base", None, 9),
+            evaluation("step-000001", Some(1), 2),
+            evaluation("step-000002", Some(2), 7),
+            evaluation("step-000003", Some(3), 7),
+            evaluation("step-000004", Some(4), 1),
+        ];
+        assert_eq!(choose(&evaluations, &config(Some("train"))).unwrap(), (2, 4));
+    }
+
+    #[test]
+    fn among_named_models_alone_all_are_candidates() {
+        let evaluations = [evaluation("a", None, 3), evaluation("b", None, 8), evaluation("c", None, 8)];
+        assert_eq!(choose(&evaluations, &config(None)).unwrap(), (1, 2));
+        choose(&[], &config(None)).unwrap_err();
+    }
 }

@@ -13,3 +13,8 @@ pub use config::{Decoding, EvaluationConfig, Select, Split};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Summary, evaluate, read_summary};
 pub use protocol::{Proportion, Protocol, SplitResult, Transcript};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

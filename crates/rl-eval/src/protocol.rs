@@ -98,6 +98,8 @@ impl<'a> Protocol<'a> {
     /// Config errors; [`Error::File`] when a training row has no list `values`.
     pub fn new(config: &'a EvaluationConfig) -> Result<Self> {
         config.validate()?;
+        config.decodings.iter().try_for_each(|decoding| decoding.sampling.validate())?;
+        config.splits.iter().try_for_each(|split| config.environment_of(split).validate())?;
         let trained_values = match &config.training_data {
             None => None,
             Some(path) => {

@@ -3,6 +3,7 @@
 //! `cargo run --release -p rl-examples --example convert -- --gguf model.gguf --out data/models/name`
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
@@ -26,7 +27,11 @@ struct Arguments {
     out: PathBuf,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    rl_examples::exit_code(run())
+}
+
+fn run() -> Result<()> {
     let arguments = Arguments::parse();
     let report = rl_models::gguf::convert_gguf(&arguments.gguf, &arguments.out)?;
     println!("{report}");

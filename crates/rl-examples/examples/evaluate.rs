@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p rl-examples --example evaluate -- --config configs/evaluate/tiny-sft.toml`
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser;
 use rl_eval::{EvaluationConfig, evaluate};
@@ -17,11 +19,18 @@ struct Arguments {
     config: ConfigArgs,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    rl_examples::exit_code(run())
+}
+
+fn run() -> Result<()> {
     let config: EvaluationConfig = Arguments::parse().config.load()?;
     let progress = start(&config.run)?;
     let summary = evaluate(&config, &progress)?;
-    println!("{:<14} {:<6} {:<8} {:>22} {:>12} {:>8}", "model", "split", "decoding", "first attempt", "within k", "format");
+    println!(
+        "{:<14} {:<6} {:<8} {:>22} {:>12} {:>8}",
+        "model", "split", "decoding", "first attempt", "within k", "format"
+    );
     for evaluation in &summary.evaluations {
         for result in &evaluation.results {
             let first = result.first_attempt;

@@ -3,6 +3,7 @@
 //! `cargo run --release -p rl-examples --example generate -- --model data/models/smollm2-135m --prompt "Hello" --greedy`
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -16,7 +17,9 @@ use rl_models::generate::SamplingConfig;
 ///
 /// `cargo xtask model smollm2-135m` obtains a small one.
 #[derive(Parser)]
-#[command(after_help = "Example:\n  generate --model data/models/smollm2-135m --prompt 'What is the capital of France?' --greedy")]
+#[command(
+    after_help = "Example:\n  generate --model data/models/smollm2-135m --prompt 'What is the capital of France?' --greedy"
+)]
 struct Arguments {
     /// Checkpoint folder.
     #[arg(long, value_name = "FOLDER")]
@@ -44,10 +47,17 @@ struct Arguments {
     device: String,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    rl_examples::exit_code(run())
+}
+
+fn run() -> Result<()> {
     let arguments = Arguments::parse();
     if !arguments.greedy && arguments.temperature <= 0.0 {
-        bail!("--temperature is {}: it must be positive; use --greedy for the most probable token", arguments.temperature);
+        bail!(
+            "--temperature is {}: it must be positive; use --greedy for the most probable token",
+            arguments.temperature
+        );
     }
     let model = ChatModel::load(&arguments.model, rl_torch::parse_device(&arguments.device)?)?;
     let sampling = SamplingConfig {
@@ -63,7 +73,8 @@ fn main() -> Result<()> {
     let keys: Vec<RandomKey> = (0..dialogues.len()).map(|index| key.at(index as u64)).collect();
     let started = Instant::now();
     let mut num_tokens = 0;
-    model.respond(&mut dialogues.iter_mut().collect::<Vec<_>>(), &keys, &sampling, &mut |tokens| num_tokens += tokens)?;
+    model
+        .respond(&mut dialogues.iter_mut().collect::<Vec<_>>(), &keys, &sampling, &mut |tokens| num_tokens += tokens)?;
     let seconds = started.elapsed().as_secs_f64();
     for (prompt, dialogue) in arguments.prompt.iter().zip(&dialogues) {
         if 1 < dialogues.len() {

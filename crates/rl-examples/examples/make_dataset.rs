@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p rl-examples --example make_dataset -- --config configs/make_dataset/general-points-tiny-sft.toml`
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser;
 use rl_envs::general_points::DatasetConfig;
@@ -16,7 +18,11 @@ struct Arguments {
     config: ConfigArgs,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    rl_examples::exit_code(run())
+}
+
+fn run() -> Result<()> {
     let config: DatasetConfig = Arguments::parse().config.load()?;
     let rows = config.rows()?;
     if let Some(folder) = config.out.parent() {

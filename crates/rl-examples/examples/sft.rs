@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p rl-examples --example sft -- --config configs/sft/tiny-general-points.toml`
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser;
 use rl_examples::{ConfigArgs, report_finish, start};
@@ -17,7 +19,11 @@ struct Arguments {
     config: ConfigArgs,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    rl_examples::exit_code(run())
+}
+
+fn run() -> Result<()> {
     let config: SftConfig = Arguments::parse().config.load()?;
     let progress = start(&config.run)?;
     let interrupt = Interrupt::install()?;

@@ -1,6 +1,9 @@
 //! What the example programs share: the command line of a configured run, logging, and how a run ends.
 
+pub mod report;
+
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use rl_track::Progress;
@@ -47,6 +50,26 @@ pub fn start(run: &Path) -> Result<Progress> {
     Ok(progress)
 }
 
+/// Ends a program: prints a failure as one line on standard error and gives the exit code.
+pub fn exit_code(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and those causes that its message does not say already.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match () {
+        () if line.is_empty() => cause,
+        () if line.contains(&cause) => line,
+        () => format!("{line}: {cause}"),
+    })
+}
+
 /// Says how a training run ended; an interrupted one ends the program with code 130, as shells expect.
 pub fn report_finish(finish: rl_train::Finish, run: &Path) {
     match finish {
@@ -55,5 +78,18 @@ pub fn report_finish(finish: rl_train::Finish, run: &Path) {
             println!("interrupted after step {step}; the same command goes on from there");
             std::process::exit(130);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line_that_says_nothing_twice() {
+        let cause = anyhow::anyhow!("no such file");
+        assert_eq!(one_line(&cause.context("cannot read a.toml: no such file")), "cannot read a.toml: no such file");
+        let cause = anyhow::anyhow!("no such file");
+        assert_eq!(one_line(&cause.context("cannot read a.toml")), "cannot read a.toml: no such file");
     }
 }

@@ -54,7 +54,7 @@ impl ChatModel {
     /// Each dialogue gets a [`Turn`]; its ids grow by the response. `on_finish` receives the tokens of each response.
     ///
     /// # Errors
-    /// As [`generate`].
+    /// [`Error::Argument`] unless there is one key per dialogue; otherwise as [`generate`].
     pub fn respond(
         &self,
         dialogues: &mut [&mut Dialogue],
@@ -62,6 +62,7 @@ impl ChatModel {
         sampling: &SamplingConfig,
         on_finish: &mut dyn FnMut(usize),
     ) -> Result<()> {
+        check_len("keys", keys.len(), dialogues.len())?;
         let requests: Vec<Request> = dialogues
             .iter()
             .zip(keys)
@@ -99,14 +100,19 @@ impl ChatModel {
 
     /// Adds a user turn after a response; the tokens sampled so far stay exactly as they were.
     ///
+    /// Gives false and changes nothing when the context would then have no room for an answer.
+    ///
     /// # Errors
     /// When the template refuses the conversation.
-    pub fn add_feedback(&self, dialogue: &mut Dialogue, message: Message) -> Result<()> {
+    pub fn add_feedback(&self, dialogue: &mut Dialogue, message: Message) -> Result<bool> {
         let stopped = dialogue.turns.last().is_some_and(|turn| turn.finish_reason == FinishReason::Stop);
         let ids = self.renderer.feedback_ids(&dialogue.messages, &message, stopped)?;
+        if self.decoder.config().max_position_embeddings as usize <= dialogue.ids.len() + ids.len() {
+            return Ok(false);
+        }
         dialogue.ids.extend(ids.into_iter().map(i64::from));
         dialogue.messages.push(message);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -139,6 +145,18 @@ impl Turn {
     pub fn range(&self) -> std::ops::Range<usize> {
         self.start..self.start + self.log_probs.len()
     }
+}
+
+/// Refuses a slice that should have one entry per dialogue or episode and has not.
+pub(crate) fn check_len(name: &'static str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Argument {
+        name,
+        value: format!("{found} entries"),
+        reason: format!("{expected} are needed, one for each"),
+    })
 }
 
 fn check_vocabulary(renderer: &Renderer, model_vocab: i64) -> Result<()> {

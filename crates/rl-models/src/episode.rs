@@ -4,6 +4,7 @@ use rl_core::random::RandomKey;
 use rl_data::{Message, Role};
 use rl_envs::{Environment, Step};
 
+use crate::chat_model::check_len;
 use crate::generate::SamplingConfig;
 use crate::{ChatModel, Dialogue, Result};
 
@@ -33,10 +34,12 @@ impl Episode {
 /// Plays one episode in each environment, all together: every round answers the episodes that still go on.
 ///
 /// Episode `i` is reset to (`seed`, `indices[i]`) and draws by `keys[i].at(turn)`, so an episode depends on its own key
-/// and index alone. The three slices have one entry per episode. `on_finish` receives the tokens of each response.
+/// and index alone. The three slices have one entry per episode. `on_finish` receives the tokens of each response. An
+/// episode whose next prompt does not fit the context is truncated; [`Step::feedback`] is taken into the dialogue.
 ///
 /// # Errors
-/// From the environments, the chat template, or generation (a conversation that outgrows the context).
+/// [`crate::Error::Argument`] unless the three slices have equal lengths; from the environments, the chat template, or
+/// generation (a first prompt longer than the context).
 pub fn play_episodes<E: Environment>(
     model: &ChatModel,
     environments: &mut [E],
@@ -46,6 +49,8 @@ pub fn play_episodes<E: Environment>(
     sampling: &SamplingConfig,
     on_finish: &mut dyn FnMut(usize),
 ) -> Result<Vec<Episode>> {
+    check_len("indices", indices.len(), environments.len())?;
+    check_len("keys", keys.len(), environments.len())?;
     let mut episodes = Vec::with_capacity(environments.len());
     for (environment, &index) in environments.iter_mut().zip(indices) {
         let messages = environment.reset(seed, index)?.messages.into_iter().map(message).collect();
@@ -63,10 +68,13 @@ pub fn play_episodes<E: Environment>(
         for index in going {
             let Episode { dialogue, steps, .. } = &mut episodes[index];
             let response = dialogue.turns.last().map_or("", |turn| turn.text.as_str());
-            let step = environments[index].step(response)?;
-            if let Some(feedback) = step.feedback.clone() {
-                model.add_feedback(dialogue, message(feedback))?;
-                next.push(index);
+            let mut step = environments[index].step(response)?;
+            if let Some(feedback) = step.feedback.take() {
+                // An episode that outgrows the context is stopped by us, as any other limit would stop it.
+                step.truncated = !model.add_feedback(dialogue, message(feedback))?;
+                if !step.truncated {
+                    next.push(index);
+                }
             }
             steps.push(step);
         }

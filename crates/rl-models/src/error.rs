@@ -94,12 +94,12 @@ pub enum Error {
         reason: String,
     },
     /// An error inside a file whose path the inner message does not name.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     InFile {
         /// The file.
         path: PathBuf,
-        /// What went wrong in it.
-        source: Box<Error>,
+        /// What went wrong in it; part of the message, so not a source beside it.
+        error: Box<Error>,
     },
     /// Numbers that must be finite are NaN or infinite.
     #[error("`{what}` holds NaN or infinite values")]
@@ -151,7 +151,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Puts the file's path in front of an error that does not name it.
     pub(crate) fn in_file(self, path: &Path) -> Self {
-        Error::InFile { path: path.to_path_buf(), source: Box::new(self) }
+        match self {
+            Error::Io { .. } | Error::Json { .. } | Error::Checkpoint { .. } | Error::InFile { .. } => self,
+            error => Error::InFile { path: path.to_path_buf(), error: Box::new(error) },
+        }
     }
 
     /// For `map_err` on file operations.

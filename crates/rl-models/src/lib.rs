@@ -36,3 +36,8 @@ fn take(tensors: &mut BTreeMap<String, tch::Tensor>, name: &str) -> Result<tch::
         Error::TensorMismatch(error::TensorMismatch { missing, ..Default::default() })
     })
 }
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

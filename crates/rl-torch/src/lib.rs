@@ -16,3 +16,8 @@ pub use gradient::{clip_grad_norm, grad_norm, zero_grad};
 pub use mapped_file::MappedFile;
 pub use optimizer::{AdamW, AdamWConfig};
 pub use runtime::{default_device, describe_devices, parse_device, set_num_threads};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -111,7 +111,9 @@ impl AdamW {
         }
         tch::no_grad(|| {
             for (index, (name, _)) in self.parameters.iter().enumerate() {
-                for (moment, suffix) in [(&mut self.exp_avg[index], "exp_avg"), (&mut self.exp_avg_sq[index], "exp_avg_sq")] {
+                for (moment, suffix) in
+                    [(&mut self.exp_avg[index], "exp_avg"), (&mut self.exp_avg_sq[index], "exp_avg_sq")]
+                {
                     let key = format!("{name}.{suffix}");
                     let saved = state.get(&key).ok_or_else(|| Error::OptimizerState(format!("`{key}` is missing")))?;
                     if saved.size() != moment.size() {

@@ -33,7 +33,8 @@ pub struct TrainingState {
 /// Writes `checkpoints/step-NNNNNN` of the run: complete under its name, or not there.
 ///
 /// The optimizer's moments of older checkpoints are then removed: they are only read to resume, and are twice the size
-/// of the weights. The older folders stay complete models.
+/// of the weights. The older folders stay complete models, but for those of steps that are not due by `is_due`: they were
+/// written because of an interrupt, and go, so that an interrupted run ends with the checkpoints of an uninterrupted one.
 ///
 /// # Errors
 /// File errors with their path; the run's earlier checkpoints are untouched by them.
@@ -43,6 +44,7 @@ pub fn save(
     optimizer: &AdamW,
     value_head: Option<&ValueHead>,
     state: &TrainingState,
+    is_due: impl Fn(u64) -> bool,
 ) -> Result<PathBuf> {
     let folder = AtomicFolder::create(&run.checkpoint_path(state.step))?;
     let parameters = model.decoder.parameters();
@@ -55,13 +57,23 @@ pub fn save(
         .map_err(|error| Error::Resume { path: folder.path().into(), reason: error.to_string() })?;
     rl_track::atomic::write_atomically(&folder.path().join(STATE_FILE), &json)?;
     let path = folder.commit()?;
-    for (_, older) in run.checkpoints()?.into_iter().filter(|(step, _)| *step < state.step) {
+    tidy(run, state.step, is_due)?;
+    Ok(path)
+}
+
+/// Removes what only the checkpoint of `step` has to keep; again after a kill between the writing and the removal.
+pub(crate) fn tidy(run: &Run, step: u64, is_due: impl Fn(u64) -> bool) -> Result<()> {
+    for (step, older) in run.checkpoints()?.into_iter().filter(|(older, _)| *older < step) {
+        if !is_due(step) {
+            remove_whole(&older)?;
+            continue;
+        }
         let moments = older.join(OPTIMIZER_FILE);
         if moments.exists() {
             std::fs::remove_file(&moments).map_err(Error::file("remove", &moments))?;
         }
     }
-    Ok(path)
+    Ok(())
 }
 
 /// The run's last checkpoint that can be resumed from.
@@ -102,6 +114,14 @@ pub fn restore(
         head.restore(&load(VALUE_HEAD_FILE)?)?;
     }
     Ok(())
+}
+
+/// Removes a folder that is never seen half removed: it gives up its name first, for one that is cleared away as a leftover.
+fn remove_whole(folder: &Path) -> Result<()> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let aside = folder.with_file_name(format!(".{name}.partial-removed"));
+    std::fs::rename(folder, &aside).map_err(Error::file("rename", folder))?;
+    std::fs::remove_dir_all(&aside).map_err(Error::file("remove", &aside))
 }
 
 fn borrowed(tensors: &[(String, Tensor)]) -> Vec<(&str, &Tensor)> {

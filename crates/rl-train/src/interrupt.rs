@@ -23,7 +23,8 @@ impl Interrupt {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // Order matters: the first signal finds the flag down and only raises it, the second finds it up and exits.
-            signal_hook::flag::register_conditional_shutdown(signal, ENDED_AT_ONCE, flag.clone()).map_err(Error::Signal)?;
+            signal_hook::flag::register_conditional_shutdown(signal, ENDED_AT_ONCE, flag.clone())
+                .map_err(Error::Signal)?;
             signal_hook::flag::register(signal, flag.clone()).map_err(Error::Signal)?;
         }
         Ok(Interrupt(flag))

@@ -34,3 +34,8 @@ pub enum Finish {
         step: u64,
     },
 }
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

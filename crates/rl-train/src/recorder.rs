@@ -1,10 +1,41 @@
-//! What a trainer leaves behind at each step: metrics in two formats and a progress bar.
+//! What a trainer leaves behind: nothing if it could not be built, then at each step metrics in two formats and a bar.
+
+use std::path::PathBuf;
 
 use rl_track::progress::Bar;
+use rl_track::run::names;
 use rl_track::tensorboard::EventWriter;
 use rl_track::{MetricsRow, MetricsWriter, Progress, Run};
 
 use crate::Result;
+
+/// Takes the record of a new run back unless [`BegunRun::keep`] is called: a run whose model or data could not be read has
+/// not begun, and the mended configuration must not be refused because of it.
+pub(crate) struct BegunRun {
+    folder: Option<PathBuf>,
+}
+
+impl BegunRun {
+    /// Watches `run`; a resumed one is left alone.
+    pub fn new(run: &Run) -> Self {
+        BegunRun { folder: (!run.is_resumed()).then(|| run.folder().to_path_buf()) }
+    }
+
+    /// The trainer is built: the run stays.
+    pub fn keep(mut self) {
+        self.folder = None;
+    }
+}
+
+impl Drop for BegunRun {
+    fn drop(&mut self) {
+        // The manifest makes the run, so it goes first. The error that brought us here is the one to report.
+        for name in self.folder.iter().flat_map(|folder| [names::MANIFEST, names::CONFIG].map(|name| folder.join(name)))
+        {
+            let _ = std::fs::remove_file(name);
+        }
+    }
+}
 
 /// Writes each row to `metrics.jsonl` and to the TensorBoard events, and moves the bar.
 pub(crate) struct Recorder {

@@ -19,7 +19,7 @@ use crate::batch::{MicroBatch, TrainingRow, micro_batches};
 use crate::checkpoint::{self, TrainingState};
 use crate::config::{Algorithm, RlConfig};
 use crate::interrupt::Interrupt;
-use crate::recorder::Recorder;
+use crate::recorder::{BegunRun, Recorder};
 use crate::statistics::UpdateStatistics;
 use crate::{Error, Finish, Result};
 
@@ -67,19 +67,19 @@ impl RlTrainer {
     pub fn new(config: RlConfig) -> Result<Self> {
         config.validate()?;
         config.environment.validate()?;
+        config.sampling.validate()?;
         config.clip.validate()?;
         config.learning_rate.validate()?;
         let device = parse_device(&config.device)?;
-        let manifest = Manifest::new()
-            .seed("seed", config.seed)
-            .input_path("model", &config.model)?;
+        let manifest = Manifest::new().seed("seed", config.seed).input_path("model", &config.model)?;
         let run = Run::open(&config.run, &config, manifest)?;
+        let begun = BegunRun::new(&run);
         let resume_from = checkpoint::latest(&run)?;
         let model = ChatModel::load(resume_from.as_deref().unwrap_or(&config.model), device)?;
         model.decoder.set_trainable(true);
         let hidden = model.decoder.config().hidden_size as usize;
-        let value_head = matches!(config.algorithm, Algorithm::Ppo { .. })
-            .then(|| ValueHead::new(hidden, config.seed, device));
+        let value_head =
+            matches!(config.algorithm, Algorithm::Ppo { .. }).then(|| ValueHead::new(hidden, config.seed, device));
         let mut parameters = model.decoder.parameters();
         parameters.extend(value_head.iter().flat_map(ValueHead::parameters));
         let mut optimizer = AdamW::new(parameters, config.optimizer);
@@ -90,6 +90,7 @@ impl RlTrainer {
             tracing::info!("resuming after step {} from {}", state.step, folder.display());
             step = state.step;
         }
+        begun.keep();
         Ok(RlTrainer { config, run, model, value_head, optimizer, step })
     }
 
@@ -105,14 +106,16 @@ impl RlTrainer {
             recorder.write(&row)?;
             let value = |name: &str| row.get(name).unwrap_or(f64::NAN);
             recorder.advance(format!("reward {:.2} success {:.2}", value("reward_mean"), value("success_rate")));
-            if self.config.checkpoints.is_due(self.step, self.config.max_steps) || interrupt.raised() {
+            let stop = interrupt.raised(); // asked once: a signal that comes later has the next step's checkpoint
+            if self.is_due(self.step) || stop {
                 recorder.sync()?;
                 self.save()?;
             }
-            if interrupt.raised() && self.step < self.config.max_steps {
+            if stop && self.step < self.config.max_steps {
                 return Ok(Finish::Interrupted { step: self.step });
             }
         }
+        checkpoint::tidy(&self.run, self.step, |step| self.is_due(step))?;
         Ok(Finish::Complete { step: self.step })
     }
 
@@ -280,7 +283,7 @@ impl RlTrainer {
                 let loss = clipped_value_loss(&host, &old, &returns, &vec![true; host.len()], *value_clip, num_turns)?;
                 statistics.add_value(&loss);
                 let grad = Tensor::from_slice(&loss.grad_values).to_device(values.device());
-                objective = objective + (values * grad).sum(tch::Kind::Float) * *value_coef;
+                objective += (values * grad).sum(tch::Kind::Float) * *value_coef;
             }
             objective.backward();
         }
@@ -308,9 +311,16 @@ impl RlTrainer {
         Ok(rl_track::atomic::write_atomically(&folder.join(format!("step-{:06}.json", self.step)), &json)?)
     }
 
+    /// Whether the state after `step` is kept for good.
+    fn is_due(&self, step: u64) -> bool {
+        self.config.checkpoints.is_due(step, self.config.max_steps)
+    }
+
     fn save(&self) -> Result<PathBuf> {
         let state = TrainingState { step: self.step, num_updates: self.optimizer.num_steps(), cursor: None };
-        checkpoint::save(&self.run, &self.model, &self.optimizer, self.value_head.as_ref(), &state)
+        checkpoint::save(&self.run, &self.model, &self.optimizer, self.value_head.as_ref(), &state, |step| {
+            self.is_due(step)
+        })
     }
 }
 
@@ -356,4 +366,36 @@ fn rollout_metrics(row: MetricsRow, episodes: &[Episode], samples: &[Sample], ra
         .with("advantage_mean", advantage_mean)
         .with("sampler_gap_max", gaps.iter().copied().fold(0.0, f64::max))
         .with("sampler_gap_mean", gaps.iter().sum::<f64>() / gaps.len().max(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use rl_envs::Step;
+    use rl_models::generate::FinishReason;
+    use rl_models::{Dialogue, Turn};
+
+    use super::*;
+
+    /// Prompt 1 2 3, response 4 5, feedback 6 7 8, response 9, feedback 10 11, response 12 13.
+    #[test]
+    fn only_sampled_tokens_are_trained() {
+        let turn = |start, len| Turn {
+            start,
+            log_probs: (0..len).map(|offset| -(start as f32) - offset as f32).collect(),
+            text: String::new(),
+            finish_reason: FinishReason::Stop,
+        };
+        let dialogue = Dialogue {
+            messages: Vec::new(),
+            ids: (1..=13).collect(),
+            turns: vec![turn(3, 2), turn(8, 1), turn(11, 2)],
+        };
+        let sample = Sample::new(&Episode { index: 0, dialogue, steps: Vec::<Step>::new() });
+        let trained = sample.row.ids.iter().zip(&sample.row.trainable).filter(|(_, trained)| **trained);
+        assert_eq!(trained.map(|(id, _)| *id).collect::<Vec<_>>(), [4, 5, 9, 12, 13]);
+        assert_eq!(sample.row.num_labels(), 5);
+        assert_eq!(sample.sampler_log_probs, [-3.0, -4.0, -8.0, -11.0, -12.0]);
+        // The tokens 3, 8 and 11: what the policy saw last before it answered.
+        assert_eq!(sample.value_positions, [2, 7, 10]);
+    }
 }

@@ -17,7 +17,7 @@ use crate::batch::{MicroBatch, TrainingRow, micro_batches};
 use crate::checkpoint::{self, TrainingState};
 use crate::config::{NewModelConfig, SftConfig};
 use crate::interrupt::Interrupt;
-use crate::recorder::Recorder;
+use crate::recorder::{BegunRun, Recorder};
 use crate::{Error, Finish, Result};
 
 /// Special tokens of a tokenizer trained here; the ChatML template uses the last two.
@@ -52,6 +52,7 @@ impl SftTrainer {
             manifest = manifest.input_path("model", path)?;
         }
         let run = Run::open(&config.run, &config, manifest)?;
+        let begun = BegunRun::new(&run);
         let resume_from = checkpoint::latest(&run)?;
         let model = match (&resume_from, &config.model.path, &config.model.new) {
             (Some(folder), _, _) | (None, Some(folder), _) => ChatModel::load(folder, device)?,
@@ -84,6 +85,7 @@ impl SftTrainer {
             }
             None => (DataOrder::new(config.seed, rows.len())?, 0),
         };
+        begun.keep();
         Ok(SftTrainer { config, run, model, optimizer, rows, held_out, order, step })
     }
 
@@ -97,18 +99,24 @@ impl SftTrainer {
             let row = self.step().map_err(|error| error.at_step(self.step + 1))?;
             recorder.write(&row)?;
             recorder.advance(format!("loss {:.4}", row.get("loss").unwrap_or(f64::NAN)));
-            if self.config.checkpoints.is_due(self.step, self.config.max_steps) || interrupt.raised() {
+            let stop = interrupt.raised(); // asked once: a signal that comes later has the next step's checkpoint
+            // Scored at due steps only: an interrupt must leave no line that an uninterrupted run has not.
+            let is_due = self.is_due(self.step);
+            if is_due {
                 for (name, rows) in &self.held_out {
                     let loss = self.held_out_loss(rows)?;
                     recorder.write(&MetricsRow::new(self.step, name.as_str()).with("loss", loss))?;
                 }
+            }
+            if is_due || stop {
                 recorder.sync()?;
                 self.save()?;
             }
-            if interrupt.raised() && self.step < self.config.max_steps {
+            if stop && self.step < self.config.max_steps {
                 return Ok(Finish::Interrupted { step: self.step });
             }
         }
+        checkpoint::tidy(&self.run, self.step, |step| self.is_due(step))?;
         Ok(Finish::Complete { step: self.step })
     }
 
@@ -165,10 +173,15 @@ impl SftTrainer {
         token_log_probs(decoder, &hidden, &micro.label_rows, &micro.label_ids, 1.0)
     }
 
+    /// Whether the state after `step` is kept for good.
+    fn is_due(&self, step: u64) -> bool {
+        self.config.checkpoints.is_due(step, self.config.max_steps)
+    }
+
     fn save(&self) -> Result<PathBuf> {
         let (step, num_updates) = (self.step, self.optimizer.num_steps());
         let state = TrainingState { step, num_updates, cursor: Some(self.order.cursor()) };
-        checkpoint::save(&self.run, &self.model, &self.optimizer, None, &state)
+        checkpoint::save(&self.run, &self.model, &self.optimizer, None, &state, |step| self.is_due(step))
     }
 }
 

@@ -26,7 +26,7 @@ const CUPTI_MEMBERS: &[(&str, &str)] = &[(r"nvidia/cu13/(lib/libcupti\.so\.13)",
 
 /// Download plus unpacked folder, rounded up.
 const CPU_BYTES: u64 = 1_400_000_000;
-const CUDA_BYTES: u64 = 12_000_000_000;
+const CUDA_BYTES: u64 = 9_000_000_000;
 
 /// The three wheels for this processor.
 fn cpu_wheels() -> Result<[Wheel; 3]> {
@@ -87,7 +87,9 @@ pub fn install_cuda() -> Result<Libtorch> {
     }
     wheel::require_pip()?;
     place.require_space(CUDA_BYTES)?;
-    eprintln!("installing libtorch {VERSION} with its CUDA parts (several GB) for all clones of this user");
+    eprintln!(
+        "installing libtorch {VERSION} with its CUDA parts (about 2.5 GB to download, 4.5 GB unpacked) for all clones of this user"
+    );
     let tree = place.fresh_tree()?;
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]);

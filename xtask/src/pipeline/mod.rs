@@ -25,7 +25,8 @@ const FOLDER: &str = "configs/pipelines";
 #[command(
     after_help = "A stage is skipped if it ended well before, its outputs are there, and its definition, its config \
 and the contents of its inputs are what they were. So the same command goes on after an interruption, and after a change \
-runs only what depends on it. Program code is not part of that: after a change of code, use --force.
+runs only what depends on it. A stage that changed starts from nothing: its outputs in the run folder are removed first. \
+Program code is not watched: after a change of code, use --force.
 
   cargo xtask pipeline rl-heals --scale tiny --dry-run        what would run, and why
   cargo xtask pipeline rl-heals --scale tiny --set sft.train.steps=50

@@ -60,7 +60,7 @@ impl Decision {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     pub stage: String,
-    /// ran, skipped, failed.
+    /// ran, skipped, failed, stopped.
     pub status: &'static str,
     /// Of this call, or of the earlier one whose result was kept.
     pub seconds: f64,
@@ -190,6 +190,9 @@ impl Runner<'_> {
             let exit_code = match end {
                 Ok(End::Exit(0)) => 0,
                 failed => {
+                    if matches!(failed, Ok(End::Interrupted)) {
+                        row.status = "stopped";
+                    }
                     rows.push(row);
                     let how = match failed? {
                         End::Exit(code) => format!("failed with exit code {code}"),

@@ -70,6 +70,8 @@ impl Examples {
         }
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(&self.root).stdin(Stdio::from(self.lock.try_clone()?));
+        // Cargo set this for xtask; by hand it would not be there.
+        command.env_remove("CARGO_MANIFEST_DIR");
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.shown(stage)))?;
         let mut interrupted = false;
         loop {

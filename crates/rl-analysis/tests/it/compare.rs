@@ -231,30 +231,40 @@ fn wrong_settings_and_weights_are_named() {
     assert!(message.contains(name) && message.contains("1 of its values"), "{message}");
 }
 
-/// Layers of the shapes of a 135-million-parameter model; minutes of work, so it waits for `REINS_SLOW_TESTS=1`.
-#[test]
-fn a_model_of_135_million_parameters_takes_minutes() {
-    if std::env::var_os("REINS_SLOW_TESTS").is_none() {
-        return;
-    }
-    let shapes =
-        [("self_attn.q", 576, 576), ("self_attn.k", 192, 576), ("self_attn.v", 192, 576), ("mlp.down", 576, 1536)];
-    let made: Vec<(&str, Tensor, Tensor)> = shapes
-        .iter()
-        .map(|&(name, out, input)| (name, structured(name, out, input), gaussian(out, input, name) * 1e-3))
-        .collect();
-    let models: [Weights; 3] = [0.0, 1.0, 2.0].map(|scale| {
-        (0..30)
-            .flat_map(|layer| {
-                made.iter().map(move |(projection, weight, update)| {
-                    (format!("model.layers.{layer}.{projection}_proj.weight"), f32_of(&(weight + update * scale)))
-                })
+/// Seconds that the default comparison takes for `layers` layers of square `hidden`, `kv` key rows and `mlp` columns.
+fn seconds(layers: usize, hidden: usize, kv: usize, mlp: usize) -> f64 {
+    let shapes = [
+        ("self_attn.q", hidden, hidden),
+        ("self_attn.k", kv, hidden),
+        ("self_attn.v", kv, hidden),
+        ("mlp.down", hidden, mlp),
+    ];
+    let made = shapes.map(|(name, out, input)| (name, structured(name, out, input), gaussian(out, input, name) * 1e-3));
+    let models = [0.0, 1.0, 2.0].map(|scale| {
+        let layer = |layer| {
+            made.iter().map(move |(projection, weight, update)| {
+                (format!("model.layers.{layer}.{projection}_proj.weight"), f32_of(&(weight + update * scale)))
             })
-            .collect()
+        };
+        (0..layers).flat_map(layer).collect::<Weights>()
     });
     let start = std::time::Instant::now();
     let report = compare(&models, &AnalysisConfig::default()).unwrap();
+    assert_eq!(report.updates.len(), 4 * layers);
     let seconds = start.elapsed().as_secs_f64();
-    println!("{seconds:.1} s for {} matrices", report.updates.len());
-    assert!(seconds < 300.0);
+    println!("{layers} layers of {hidden}: {seconds:.1} s");
+    seconds
+}
+
+#[test]
+fn a_model_of_1_million_parameters_takes_seconds() {
+    assert!(seconds(4, 128, 64, 384) < 30.0);
+}
+
+/// Waits for `REINS_SLOW_TESTS=1`.
+#[test]
+fn a_model_of_135_million_parameters_takes_minutes() {
+    if std::env::var_os("REINS_SLOW_TESTS").is_some() {
+        assert!(seconds(30, 576, 192, 1536) < 300.0);
+    }
 }

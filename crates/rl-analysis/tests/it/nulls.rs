@@ -73,7 +73,8 @@ fn shared_term_curves_at_quarter_scale_match_the_full_size_table() {
     check(&curves[1], &row([23.7, 33.5, 40.7, 47.9, 55.2, 63.6]));
 
     let curves = quarter_curves(1024, 4096, &[512, 768], 8);
-    check(&curves[0], &row([0.2, 13.0, 26.5, 42.2, 63.9, 87.9]));
+    // The table has 63.9 at rank 400; four full-size draws (`tests/golden/shared_term.py`) put it at 62.6.
+    check(&curves[0], &row([0.2, 13.0, 26.5, 42.2, 62.6, 87.9]));
     check(&curves[1], &[(1, 0.0), (500, 0.0), (600, 46.0), (700, 71.0)]);
 }
 

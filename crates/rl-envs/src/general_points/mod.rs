@@ -1,9 +1,9 @@
 //! GeneralPoints: reach a target with every dealt card used once, in the language variant.
 //!
 //! [`deck`] deals, [`solver`] and [`table`] know every solution, [`prompt`] asks, [`answer`] reads, [`verifier`]
-//! grades, [`env`](mod@env) plays, [`expert`] shows how and [`dataset`] fills training files. The task, its numbers and its rewards follow Chu et al. 2025,
-//! "SFT Memorizes, RL Generalizes": <https://arxiv.org/abs/2501.17161>; where we depart from the published behaviour
-//! a `legacy_*` switch restores it. The visual variant is not here.
+//! grades, [`env`](mod@env) plays, [`expert`] shows how and [`dataset`] fills training files. The task, its numbers and its
+//! rewards follow Chu et al. 2025, "SFT Memorizes, RL Generalizes": <https://arxiv.org/abs/2501.17161>; where we depart
+//! from the published behaviour a `legacy_*` switch restores it. The visual variant is not here.
 
 pub mod answer;
 pub mod config;

@@ -1,5 +1,6 @@
 //! Writing whole checkpoint folders.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -37,10 +38,11 @@ pub fn write_into(
     tensors: &[(&str, &Tensor)],
     side_files: &SideFiles,
 ) -> Result<()> {
-    let found = tensors.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.shallow_clone())).collect();
-    super::check_tensors(&found, &config.expected_tensors())?;
     let expected = config.expected_tensors();
-    let kept: Vec<_> = tensors.iter().filter(|(name, _)| expected.iter().any(|(e, _)| e == name)).copied().collect();
+    let found = tensors.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.shallow_clone())).collect();
+    super::check_tensors(&found, &expected)?;
+    let names: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    let kept: Vec<_> = tensors.iter().filter(|(name, _)| names.contains(name)).copied().collect();
     write_file(&folder.join(CONFIG_FILE), config.to_json()?.as_bytes())?;
     for (name, contents) in side_files.iter() {
         write_file(&folder.join(name), contents)?;

@@ -116,7 +116,7 @@ pub fn generate(
         }
     }
     let longest = requests.iter().map(|request| request.prompt_ids.len()).max().unwrap_or(0);
-    let capacity = context.min(longest + config.max_new_tokens);
+    let capacity = context.min(longest.saturating_add(config.max_new_tokens));
     let num_slots = config.num_slots.min(requests.len());
     let mut engine = Engine {
         decoder,

@@ -61,7 +61,7 @@ impl fmt::Display for ConvertReport {
 /// only when complete.
 ///
 /// # Errors
-/// Every error names the file. [`Error::Gguf`] and [`Error::GgufKey`] for what cannot be read;
+/// Every error names the file it is about. [`Error::Gguf`] and [`Error::GgufKey`] for what cannot be read;
 /// [`Error::TensorMismatch`] when the tensors are not those of the configuration; [`Error::NonFinite`] for NaN or
 /// infinite weights; [`Error::TokenizerMismatch`]; [`Error::Checkpoint`] when `folder` exists.
 pub fn convert_gguf(file: &Path, folder: &Path) -> Result<ConvertReport> {

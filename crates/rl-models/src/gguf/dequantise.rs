@@ -87,7 +87,7 @@ impl fmt::Display for TensorType {
 /// [`Error::Argument`] when `data` is not a whole number of blocks.
 pub fn dequantise(tensor_type: TensorType, data: &[u8]) -> Result<Vec<f32>> {
     let block_bytes = tensor_type.block_bytes();
-    if data.len() % block_bytes != 0 {
+    if !data.len().is_multiple_of(block_bytes) {
         let reason = format!("{tensor_type} data comes in blocks of {block_bytes} bytes");
         return Err(Error::Argument { name: "data", value: format!("{} bytes", data.len()), reason });
     }
@@ -194,7 +194,7 @@ mod tests {
         check(TensorType::Q4_1, &[&HALF, &MINUS_TWO, &ramp()], |i| ramp_value(i) * 0.5 - 2.0);
         // The fifth bit is set for numbers 0, 8, 16, 24 (0x01 in each byte) and 31 (0x80 in the last).
         let high = [0x01, 0x01, 0x01, 0x81];
-        let fifth = |i: usize| if i % 8 == 0 || i == 31 { 16.0 } else { 0.0 };
+        let fifth = |i: usize| if i.is_multiple_of(8) || i == 31 { 16.0 } else { 0.0 };
         check(TensorType::Q5_0, &[&HALF, &high, &ramp()], |i| (ramp_value(i) + fifth(i) - 16.0) * 0.5);
         check(TensorType::Q5_1, &[&HALF, &MINUS_TWO, &high, &ramp()], |i| (ramp_value(i) + fifth(i)) * 0.5 - 2.0);
         // 0xf0 is -16, 0xf1 is -15, ...
@@ -207,7 +207,10 @@ mod tests {
         let f32_data: Vec<u8> = [1.5f32, -3.0e-39].iter().flat_map(|x| x.to_le_bytes()).collect();
         assert_eq!(dequantise(TensorType::F32, &f32_data).unwrap(), [1.5, -3.0e-39]);
         // 0x3c01 is 1 + 2^-10 in f16, and 0x0001 its smallest number, 2^-24; 0xbf81 is -(1 + 2^-7) in bf16.
-        assert_eq!(dequantise(TensorType::F16, &[0x01, 0x3c, 0x01, 0x00]).unwrap(), [1.0009765625, 2f32.powi(-24)]);
+        assert_eq!(
+            dequantise(TensorType::F16, &[0x01, 0x3c, 0x01, 0x00]).unwrap(),
+            [1.0 + 2f32.powi(-10), 2f32.powi(-24)]
+        );
         assert_eq!(dequantise(TensorType::BF16, &[0x81, 0xbf]).unwrap(), [-1.0078125]);
     }
 

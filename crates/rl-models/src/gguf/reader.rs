@@ -139,7 +139,7 @@ impl TensorEntry {
         if row % block_len != 0 {
             return error(format!("has rows of {row} numbers, not a multiple of {tensor_type}'s block of {block_len}"));
         }
-        if self.offset % alignment != 0 {
+        if !self.offset.is_multiple_of(alignment) {
             return error(format!("begins at {}, not a multiple of the alignment {alignment}", self.offset));
         }
         let elements = self.shape.iter().try_fold(1i64, |product, &d| product.checked_mul(d));

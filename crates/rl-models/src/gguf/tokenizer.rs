@@ -272,3 +272,66 @@ fn pretty(value: &Value) -> Result<Vec<u8>> {
     let text = text.map_err(|e| Error::Argument { name: "value", value: "JSON".to_owned(), reason: e.to_string() })?;
     Ok((text + "\n").into_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::MetadataValue::{self, Array, Signed, String as Text, Unsigned};
+
+    fn metadata(pre: &str) -> Metadata {
+        let texts = |texts: &[&str]| Array(texts.iter().map(|t| Text((*t).to_owned())).collect());
+        let tokens = texts(&["<s>", "1", "2", "Ġ", "i", "n", "12", "in", "Ġin", "</s>"]);
+        let types = [3, 1, 1, 1, 1, 1, 1, 1, 1, 3].map(Signed);
+        let pairs: [(&str, MetadataValue); 7] = [
+            ("tokenizer.ggml.model", Text("gpt2".to_owned())),
+            ("tokenizer.ggml.pre", Text(pre.to_owned())),
+            (TOKENS, tokens),
+            (TOKEN_TYPES, Array(types.to_vec())),
+            (MERGES, texts(&["1 2", "i n", "Ġ in"])),
+            ("tokenizer.ggml.bos_token_id", Unsigned(0)),
+            ("tokenizer.ggml.eos_token_id", Unsigned(9)),
+        ];
+        Metadata { values: pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }
+    }
+
+    fn ids(metadata: &Metadata) -> Vec<u32> {
+        let files = tokenizer_files(metadata, 16).unwrap();
+        let json = files.side_files.get("tokenizer.json").unwrap();
+        let tokenizer = tokenizers::Tokenizer::from_bytes(json).unwrap();
+        tokenizer.encode("1212 in", true).unwrap().get_ids().to_vec()
+    }
+
+    #[test]
+    fn each_scheme_cuts_digits_its_own_way() {
+        // Alone; as one word, 12|12; at most three together, 12 1|2, after bos; alone.
+        assert_eq!(ids(&metadata("smollm")), [1, 2, 1, 2, 8]);
+        assert_eq!(ids(&metadata("gpt-2")), [6, 6, 8]);
+        assert_eq!(ids(&metadata("llama-bpe")), [0, 6, 1, 2, 8]);
+        assert_eq!(ids(&metadata("qwen2")), [1, 2, 1, 2, 8]);
+    }
+
+    #[test]
+    fn the_file_decides_about_bos_and_eos() {
+        let mut metadata = metadata("llama-bpe");
+        metadata.values.insert("tokenizer.ggml.add_bos_token".to_owned(), MetadataValue::Bool(false));
+        metadata.values.insert("tokenizer.ggml.add_eos_token".to_owned(), MetadataValue::Bool(true));
+        assert_eq!(ids(&metadata), [6, 1, 2, 8, 9]);
+    }
+
+    #[test]
+    fn what_would_change_ids_is_refused() {
+        let refused = |key: &str, value: MetadataValue, expected: &str| {
+            let mut metadata = metadata("smollm");
+            metadata.values.insert(key.to_owned(), value);
+            let message = tokenizer_files(&metadata, 16).err().unwrap().to_string();
+            assert!(message.contains(expected), "`{message}` should contain `{expected}`");
+        };
+        refused("tokenizer.ggml.pre", Text("default".to_owned()), "is `default`; known are");
+        refused("tokenizer.ggml.model", Text("llama".to_owned()), "only byte-level BPE");
+        refused("tokenizer.ggml.eos_token_id", Unsigned(10), "is 10, and the vocabulary has 10 tokens (0 to 9)");
+        refused(TOKEN_TYPES, Array(vec![Signed(1)]), "has 1 entries for 10 tokens");
+        refused(TOKEN_TYPES, Array(vec![Signed(6); 10]), "type 6, which byte-level BPE does not have");
+        refused(MERGES, Array(vec![Text("1 1".to_owned())]), "`1 1`, which does not join two tokens");
+        refused(TOKENS, Array(vec![Text("1".to_owned()); 10]), "holds `1` twice, as 0 and 1");
+    }
+}

@@ -3,7 +3,7 @@
 The file is written by the `gguf` package; the expected tensors are those that transformers reads from it, and the
 expected token ids come from a tokenizer assembled through the `tokenizers` package.
 
-    python tiny_gguf.py
+    python tiny_gguf.py    (transformers asks for `accelerate` when it reads GGUF)
 """
 
 import importlib.metadata

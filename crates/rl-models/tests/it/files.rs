@@ -358,7 +358,7 @@ fn a_converted_gguf_equals_what_transformers_reads_from_it() {
     let config: Value = serde_json::from_slice(side_files.get("tokenizer_config.json").unwrap()).unwrap();
     assert_eq!((&config["eos_token"], &config["unk_token"]), (&json!("<|im_end|>"), &json!("<|endoftext|>")));
     let template = std::str::from_utf8(side_files.get("chat_template.jinja").unwrap()).unwrap();
-    assert!(template.starts_with("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n'"), "{template}");
+    assert!(template.starts_with("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n'"), "{template}");
     assert_eq!(json!(template), config["chat_template"]);
     assert_eq!(side_files.iter().count(), SideFiles::NAMES.len());
 }

@@ -1,3 +1,8 @@
 //! Integration tests of `rl-models`: one binary.
 
+mod conversation;
 mod files;
+mod generation;
+mod packed;
+mod parity;
+mod tiny;

@@ -1,0 +1,5 @@
+//! Integration tests of `rl-eval`: one binary.
+
+mod config_files;
+mod evaluation;
+mod proportion;

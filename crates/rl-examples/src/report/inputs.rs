@@ -1,0 +1,138 @@
+//! The records a report is made from, read and checked before anything is computed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rl_analysis::Comparison;
+use rl_envs::general_points::GeneralPoints;
+use rl_eval::{Evaluation, EvaluationConfig, SplitResult, Summary, read_summary};
+use rl_track::run::names;
+use rl_track::{Manifest, MetricsRow, metrics};
+use serde::Deserialize;
+
+use super::config::ReportConfig;
+
+/// Everything read from disk.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// All checkpoints of fine-tuning.
+    pub sft_evaluation: Summary,
+    /// The stages.
+    pub final_evaluation: Summary,
+    /// Rows of the fine-tuning run.
+    pub sft_metrics: Vec<MetricsRow>,
+    /// Reinforcement learning from the best checkpoint.
+    pub rl_from_best: RlRecord,
+    /// Reinforcement learning from the last checkpoint.
+    pub rl_from_last: RlRecord,
+    /// Weights of the best and of the last checkpoint, and after reinforcement learning from the last.
+    pub comparison: Comparison,
+    /// Settings of the final evaluation.
+    pub final_config: EvaluationConfig,
+    /// Seed of the hands on which the best checkpoint was chosen.
+    pub selection_seed: u64,
+    /// Hash of every text a prompt is made from.
+    pub template_sha256: String,
+    /// Manifests by the name of the run.
+    pub manifests: BTreeMap<String, Manifest>,
+}
+
+/// What one run of reinforcement learning left.
+#[derive(Debug, Clone)]
+pub struct RlRecord {
+    /// Rows of the run.
+    pub metrics: Vec<MetricsRow>,
+    /// Raw advantages of the first rollout, one per turn or episode.
+    pub advantages: Vec<f64>,
+    /// Rewards of its episodes.
+    pub rewards: Vec<f64>,
+}
+
+/// `advantages/step-000001.json` of a run.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdvantageFile {
+    #[serde(rename = "step")]
+    _step: u64,
+    advantages: Vec<f64>,
+    rewards: Vec<f64>,
+}
+
+impl Inputs {
+    /// Reads all that `config` names.
+    ///
+    /// # Errors
+    /// The first file that is missing or not what it should be.
+    pub fn read(config: &ReportConfig) -> Result<Self> {
+        let final_config = evaluation_config(&config.final_evaluation)?;
+        let runs = [
+            ("sft", &config.sft),
+            ("sft_evaluation", &config.sft_evaluation),
+            ("final_evaluation", &config.final_evaluation),
+            ("rl_from_best", &config.rl.from_best),
+            ("rl_from_last", &config.rl.from_last),
+        ];
+        let manifests = runs.into_iter().map(|(name, folder)| Ok((name.to_owned(), manifest(folder)?)));
+        Ok(Inputs {
+            sft_evaluation: read_summary(&config.sft_evaluation)?,
+            final_evaluation: read_summary(&config.final_evaluation)?,
+            sft_metrics: metrics::read(&config.sft.join(names::METRICS))?,
+            rl_from_best: RlRecord::read(&config.rl.from_best)?,
+            rl_from_last: RlRecord::read(&config.rl.from_last)?,
+            comparison: Comparison::read_json(&config.comparison)?,
+            selection_seed: evaluation_config(&config.sft_evaluation)?.seed,
+            template_sha256: GeneralPoints::new(final_config.environment.clone())?.template_sha256(),
+            final_config,
+            manifests: manifests.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl RlRecord {
+    fn read(run: &Path) -> Result<Self> {
+        let path = run.join("advantages/step-000001.json");
+        let file: AdvantageFile = read_json(&path)?;
+        Ok(RlRecord {
+            metrics: metrics::read(&run.join(names::METRICS))?,
+            advantages: file.advantages,
+            rewards: file.rewards,
+        })
+    }
+}
+
+/// A model's evaluation by name.
+///
+/// # Errors
+/// Lists the names that there are.
+pub(super) fn model<'a>(summary: &'a Summary, name: &str) -> Result<&'a Evaluation> {
+    summary.evaluation(name).with_context(|| {
+        let names: Vec<&str> = summary.evaluations.iter().map(|evaluation| evaluation.name.as_str()).collect();
+        format!("no model {name:?} was evaluated; there are {}", names.join(", "))
+    })
+}
+
+/// A model's result by split and decoding.
+///
+/// # Errors
+/// Lists the results that there are.
+pub(super) fn result<'a>(evaluation: &'a Evaluation, split: &str, decoding: &str) -> Result<&'a SplitResult> {
+    evaluation.result(split, decoding).with_context(|| {
+        let pairs: Vec<String> =
+            evaluation.results.iter().map(|result| format!("{}/{}", result.split, result.decoding)).collect();
+        format!("{:?} has no result {split}/{decoding}; there are {}", evaluation.name, pairs.join(", "))
+    })
+}
+
+fn evaluation_config(folder: &Path) -> Result<EvaluationConfig> {
+    Ok(rl_track::config::load(&folder.join(names::CONFIG), &[])?)
+}
+
+fn manifest(folder: &Path) -> Result<Manifest> {
+    read_json(&folder.join(names::MANIFEST))
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not what this program reads", path.display()))
+}

@@ -1,0 +1,212 @@
+//! Wrong input ends with one error that names it, and leaves nothing half made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rl_train::{RlConfig, RlTrainer, SftConfig, SftTrainer};
+use tempfile::TempDir;
+
+use crate::fixtures::*;
+
+fn copy_task() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("copy.jsonl");
+    write_copy_task(&data);
+    (folder, data)
+}
+
+/// A copy of a checkpoint, to be damaged.
+fn copy_of(model: &Path, target: &Path) {
+    fs::create_dir(target).unwrap();
+    for entry in fs::read_dir(model).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, target.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// The error of a configuration whose fresh run folder must hold no checkpoint and no metrics afterwards.
+#[track_caller]
+fn refused<T: Trainer>(config: T::Config, run: &Path, expected: &[&str]) {
+    let message = match T::new(config) {
+        Ok(_) => panic!("accepted"),
+        Err(error) => error.to_string(),
+    };
+    for part in expected {
+        assert!(message.contains(part), "`{message}` should contain `{part}`");
+    }
+    for name in ["manifest.json", "config.toml", "checkpoints", "metrics.jsonl", "samples.jsonl"] {
+        assert!(!run.join(name).exists(), "{name} was made");
+    }
+}
+
+#[test]
+fn models_that_cannot_be_loaded_are_named() {
+    let (folder, data) = copy_task();
+    let root = folder.path();
+    let missing = root.join("missing");
+    let truncated = root.join("truncated");
+    copy_of(&half_trained(), &truncated);
+    let weights = truncated.join("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    // A tokenizer with one token more than the model has rows.
+    let foreign = root.join("foreign");
+    copy_of(&half_trained(), &foreign);
+    let tokenizer = foreign.join("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&tokenizer).unwrap()).unwrap();
+    let vocab = json["model"]["vocab"].as_object_mut().unwrap();
+    let added = 3; // special tokens, counted in the vocabulary too or beside it
+    vocab.insert("zzzz".into(), (vocab.len() + added).into());
+    vocab.insert("zzzzz".into(), (vocab.len() + added).into());
+    for i in 0..added {
+        vocab.insert(format!("zzzzzz{i}"), (vocab.len() + added).into());
+    }
+    fs::write(&tokenizer, json.to_string()).unwrap();
+
+    let cases: [(&str, &Path, &[&str]); 3] = [
+        ("missing", &missing, &["missing"]),
+        ("truncated", &truncated, &["truncated/model.safetensors", "not a readable safetensors file"]),
+        ("foreign", &foreign, &["this tokenizer does not belong to this model"]),
+    ];
+    for (name, model, expected) in cases {
+        let run = format!("{name}-rl");
+        refused::<RlTrainer>(rl_config(root, &run, model, GRPO, &[]), &root.join(&run), expected);
+        let run = format!("{name}-sft");
+        let mut config = sft_config(root, &run, &data, &[]);
+        config.model = rl_train::ModelSource { path: Some(model.into()), new: None };
+        refused::<SftTrainer>(config, &root.join(&run), expected);
+    }
+}
+
+#[test]
+fn the_mend_of_a_bad_model_needs_no_other_run_folder() {
+    let (folder, data) = copy_task();
+    let root = folder.path();
+    let model = root.join("model");
+    copy_of(&half_trained(), &model);
+    let weights = model.join("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, &bytes[..100]).unwrap();
+    let config = rl_config(root, "rl", &model, GRPO, &["max_steps=1"]);
+    refused::<RlTrainer>(config.clone(), &root.join("rl"), &["model.safetensors"]);
+    fs::write(&weights, bytes).unwrap();
+    train::<RlTrainer>(config);
+
+    let short = sft_config(root, "sft", &data, &["max_steps=1", "selection.max_length=4"]);
+    refused::<SftTrainer>(short, &root.join("sft"), &["4"]);
+    train::<SftTrainer>(sft_config(root, "sft", &data, &["max_steps=1"]));
+}
+
+#[test]
+fn unknown_keys_and_values_out_of_range_are_named() {
+    let (folder, data) = copy_task();
+    let root = folder.path();
+    let sft = rl_track::config::to_toml(&sft_config(root, "run", &data, &[])).unwrap();
+    let rl = rl_track::config::to_toml(&rl_config(root, "run", &half_trained(), GRPO, &[])).unwrap();
+    let overridden = |text: &str| vec![text.to_string()];
+    let error = rl_track::config::parse::<SftConfig>(&sft, "sft.toml", &overridden("batch_sise=4")).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("batch_sise") && message.contains("`batch_size`"), "{message}");
+    let error = rl_track::config::parse::<RlConfig>(&rl, "rl.toml", &overridden("clip.lo=0.1")).unwrap_err();
+    assert!(error.to_string().contains("clip.lo"), "{error}");
+
+    let cases: [(&str, &[&str]); 8] = [
+        ("sampling.top_p=0.9", &["sampling", "must not truncate"]),
+        ("sampling.top_k=5", &["sampling", "must not truncate"]),
+        ("sampling.temperature=0.0", &["sampling.temperature", "must be positive"]),
+        ("sampling.num_slots=0", &["num_slots", "must be positive"]),
+        ("algorithm.group_size=1", &["algorithm.group_size", "two or more"]),
+        ("updates_per_epoch=33", &["updates_per_epoch", "33", "must not exceed"]),
+        ("environment.num_cards=9", &["num_cards", "9"]),
+        ("device=\"gpu\"", &["gpu"]),
+    ];
+    for (change, expected) in cases {
+        let config = rl_config(root, "refused", &half_trained(), GRPO, &[change]);
+        refused::<RlTrainer>(config, &root.join("refused"), expected);
+        assert!(!root.join("refused").exists(), "{change}: refused before the run folder is made");
+    }
+    let mut config = sft_config(root, "refused", &data, &[]);
+    config.model.path = Some(half_trained());
+    refused::<SftTrainer>(config, &root.join("refused"), &["model", "give either model.path or model.new"]);
+    let config = sft_config(root, "refused", &data, &["checkpoints.every=0"]);
+    refused::<SftTrainer>(config, &root.join("refused"), &["checkpoints.every"]);
+    let config = sft_config(root, "refused", &data, &["selection.max_length=4"]);
+    refused::<SftTrainer>(config, &root.join("refused"), &["4"]);
+}
+
+#[test]
+fn data_that_cannot_be_trained_on_is_named() {
+    let (folder, _) = copy_task();
+    let root = folder.path();
+    let cases = [
+        ("missing", None, "missing.jsonl"),
+        ("empty", Some(""), ""),
+        ("torn", Some("{\"messages\": [{\"role\": \"user\", \"con"), "torn.jsonl"),
+    ];
+    for (name, text, expected) in cases {
+        let data = root.join(format!("{name}.jsonl"));
+        if let Some(text) = text {
+            fs::write(&data, text).unwrap();
+        }
+        refused::<SftTrainer>(sft_config(root, name, &data, &[]), &root.join(name), &[expected]);
+    }
+}
+
+#[test]
+fn a_run_folder_that_cannot_be_written_is_named() {
+    let (folder, data) = copy_task();
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    // Below a file, and in a file system that nobody may write to.
+    for root in [file.as_path(), Path::new("/proc")] {
+        let config = sft_config(root, "reins-run", &data, &[]);
+        refused::<SftTrainer>(config, &root.join("reins-run"), &["reins-run"]);
+        let config = rl_config(root, "reins-run", &half_trained(), PPO, &[]);
+        refused::<RlTrainer>(config, &root.join("reins-run"), &["reins-run"]);
+    }
+}
+
+#[test]
+fn another_configuration_in_the_same_folder_is_refused() {
+    let (folder, data) = copy_task();
+    train::<SftTrainer>(sft_config(folder.path(), "run", &data, &["max_steps=1"]));
+    let before = metrics(&folder.path().join("run"));
+    let error = match SftTrainer::new(sft_config(folder.path(), "run", &data, &["max_steps=1", "batch_size=8"])) {
+        Ok(_) => panic!("accepted"),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.contains("batch_size"), "{error}");
+    assert_eq!(metrics(&folder.path().join("run")), before);
+}
+
+/// A checkpoint whose weights hold NaN ends the first step with an error that says where.
+#[test]
+fn weights_that_are_not_numbers_end_the_step() {
+    use rl_models::checkpoint::{load_tensors, save_tensors};
+    let (folder, data) = copy_task();
+    let root = folder.path();
+    let broken = root.join("broken");
+    copy_of(&half_trained(), &broken);
+    let weights = broken.join("model.safetensors");
+    let mut tensors = load_tensors(&weights, tch::Device::Cpu).unwrap();
+    let _ = tensors.get_mut("model.norm.weight").unwrap().fill_(f64::NAN);
+    let borrowed: Vec<(&str, &tch::Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    save_tensors(&weights, &borrowed).unwrap();
+
+    let mut config = sft_config(root, "sft", &data, &[]);
+    config.model = rl_train::ModelSource { path: Some(broken.clone()), new: None };
+    let progress = rl_track::Progress::hidden();
+    let interrupt = rl_train::Interrupt::manual();
+    let results = [
+        SftTrainer::new(config).and_then(|mut trainer| trainer.run(&interrupt, &progress)),
+        RlTrainer::new(rl_config(root, "rl", &broken, PPO, &[]))
+            .and_then(|mut trainer| trainer.run(&interrupt, &progress)),
+    ];
+    for result in results {
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains("step 1"), "{message}");
+    }
+    for run in ["sft", "rl"] {
+        assert!(!root.join(run).join("checkpoints").exists());
+    }
+}

@@ -1,0 +1,8 @@
+//! Integration tests of `rl-train`: one binary.
+
+mod bad_input;
+mod config_files;
+mod fixtures;
+mod invariance;
+mod learning;
+mod resume;

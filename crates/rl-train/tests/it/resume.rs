@@ -1,0 +1,111 @@
+//! A run that was interrupted or killed ends as one that was not: every byte but the clock's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use rl_train::{Finish, RlTrainer, SftTrainer};
+
+use crate::fixtures::*;
+
+/// Checkpoint files, samples and advantages of a run by relative path. Left out: what holds the folder's name (the
+/// configuration), the clock (manifest, events, log) or both; metrics are compared without their timing.
+fn contents(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn visit(folder: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(&path, root, found);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_string();
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    visit(run, run, &mut found);
+    found.retain(|name, _| {
+        let clock = ["config.toml", "manifest.json", "metrics.jsonl", "log.txt", ".lock"].contains(&name.as_str());
+        !clock && !name.starts_with("events.out")
+    });
+    found
+}
+
+fn assert_same(run: &Path, expected: &Path) {
+    assert_eq!(metrics(run), metrics(expected));
+    let (run, expected) = (contents(run), contents(expected));
+    assert_eq!(run.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, bytes) in &expected {
+        assert!(run[name] == *bytes, "{name} differs");
+    }
+}
+
+/// What a process leaves behind that dies some time after its last checkpoint: lines of later steps, the last one torn, a
+/// checkpoint half written.
+fn pretend_to_be_killed(run: &Path, step: u64) {
+    let metrics = run.join("metrics.jsonl");
+    let mut text = fs::read_to_string(&metrics).unwrap();
+    text.push_str(&format!("{{\"step\":{},\"split\":\"train\",\"loss\":0.5}}\n", step + 1));
+    text.push_str(&format!("{{\"step\":{},\"split\":\"tr", step + 2));
+    fs::write(&metrics, text).unwrap();
+    let partial = run.join(format!("checkpoints/.step-{:06}.partial-1-0", step + 1));
+    fs::create_dir(&partial).unwrap();
+    fs::write(partial.join("model.safetensors"), b"half").unwrap();
+    fs::write(partial.join(".lock"), b"").unwrap();
+}
+
+/// `config(name)` gives the configuration of a run into `folder/name`.
+fn check<T: Trainer>(folder: &Path, max_steps: u64, config: impl Fn(&str) -> T::Config) {
+    assert_eq!(train::<T>(config("whole")), Finish::Complete { step: max_steps });
+
+    // By signals: after the first step, after the second, then to the end.
+    assert_eq!(train_one_step::<T>(config("signals")), Finish::Interrupted { step: 1 });
+    assert_eq!(train_one_step::<T>(config("signals")), Finish::Interrupted { step: 2 });
+    assert_eq!(train::<T>(config("signals")), Finish::Complete { step: max_steps });
+    assert_same(&folder.join("signals"), &folder.join("whole"));
+
+    // By a kill before the first checkpoint that counts, and again later.
+    assert_eq!(train_one_step::<T>(config("killed")), Finish::Interrupted { step: 1 });
+    fs::remove_dir_all(folder.join("killed/checkpoints/step-000001")).unwrap();
+    pretend_to_be_killed(&folder.join("killed"), 1);
+    for step in 1..=4 {
+        assert_eq!(train_one_step::<T>(config("killed")), Finish::Interrupted { step });
+    }
+    pretend_to_be_killed(&folder.join("killed"), 4);
+    assert_eq!(train::<T>(config("killed")), Finish::Complete { step: max_steps });
+    assert_same(&folder.join("killed"), &folder.join("whole"));
+
+    // A finished run has nothing left to do.
+    assert_eq!(train::<T>(config("killed")), Finish::Complete { step: max_steps });
+    assert_same(&folder.join("killed"), &folder.join("whole"));
+}
+
+#[test]
+fn sft_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("copy.jsonl");
+    write_copy_task(&data);
+    let held_out = format!("held_out.seen=\"{}\"", data.display());
+    check::<SftTrainer>(folder.path(), 8, |name| sft_config(folder.path(), name, &data, &[&held_out]));
+    assert_eq!(curve(&folder.path().join("whole"), "seen", "loss").len(), 2);
+    let files = contents(&folder.path().join("whole"));
+    assert!(files.contains_key("checkpoints/step-000008/optimizer.safetensors"));
+    assert!(
+        !files.contains_key("checkpoints/step-000004/optimizer.safetensors"),
+        "moments are kept for the last alone"
+    );
+    assert!(files.contains_key("checkpoints/step-000004/model.safetensors"));
+}
+
+#[test]
+fn grpo_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    check::<RlTrainer>(folder.path(), 6, |name| rl_config(folder.path(), name, &half_trained(), GRPO, &[]));
+}
+
+#[test]
+fn ppo_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    check::<RlTrainer>(folder.path(), 6, |name| rl_config(folder.path(), name, &half_trained(), PPO, &[]));
+    assert!(contents(&folder.path().join("whole")).contains_key("checkpoints/step-000006/value_head.safetensors"));
+}
