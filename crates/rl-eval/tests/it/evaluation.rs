@@ -15,6 +15,8 @@ const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 
 /// A checkpoint folder with fresh weights.
 fn write_model(folder: &Path, seed: u64) {
+    // Tests run beside each other; with threads of their own, tiny tensors would mostly wait.
+    rl_torch::set_num_threads(1);
     let tokenizer = train_tokenizer(&["Cards: 10. Use each once to make 10."], 265, &SPECIAL).unwrap();
     let config: ModelConfig = serde_json::from_value(json!({
         "model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,

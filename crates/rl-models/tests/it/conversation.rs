@@ -17,6 +17,8 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn model_of(vocab_size: usize, max_position_embeddings: usize) -> rl_models::Result<ChatModel> {
+    // Tests run beside each other; with threads of their own, tiny tensors would mostly wait.
+    rl_torch::set_num_threads(1);
     let config: ModelConfig = serde_json::from_value(json!({
         "model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
         "vocab_size": vocab_size, "max_position_embeddings": max_position_embeddings, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,

@@ -19,6 +19,8 @@ pub fn golden_json(name: &str) -> Value {
 }
 
 pub fn load(folder: &Path) -> Decoder {
+    // Tests run beside each other; with threads of their own, tiny tensors would mostly wait.
+    rl_torch::set_num_threads(1);
     let config = checkpoint::read_config(folder).unwrap();
     let tensors = checkpoint::read_tensors(folder, Device::Cpu).unwrap();
     Decoder::from_tensors(config, tensors, Device::Cpu).unwrap()

@@ -20,7 +20,7 @@ pub fn write_copy_task(file: &Path) {
         let word = words[(i * 5 + i / 8) % 8];
         ChatRecord::new(vec![Message::user(format!("Say {word}.")), Message::assistant(word)])
     };
-    write_jsonl(file, &(0..40).map(row).collect::<Vec<_>>()).unwrap();
+    write_jsonl(file, (0..40).map(row).collect::<Vec<_>>()).unwrap();
 }
 
 /// Expert answers of [`GAME`].
@@ -40,6 +40,8 @@ fn overrides(text: &[&str]) -> Vec<String> {
 
 /// Trains from scratch on `data` into `folder/<name>`.
 pub fn sft_config(folder: &Path, name: &str, data: &Path, changes: &[&str]) -> SftConfig {
+    // Tests run beside each other; with threads of their own, tiny tensors would mostly wait.
+    rl_torch::set_num_threads(1);
     let text = format!(
         r#"
         run = "{run}"
@@ -76,6 +78,7 @@ pub const PPO: &str = r#"algorithm = { name = "ppo", group_size = 1, gamma = 0.9
 
 /// Plays [`GAME`] from the checkpoint `model` into `folder/<name>`.
 pub fn rl_config(folder: &Path, name: &str, model: &Path, algorithm: &str, changes: &[&str]) -> RlConfig {
+    rl_torch::set_num_threads(1);
     let text = format!(
         r#"
         run = "{run}"
