@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::config::GeneralPointsConfig;
 use super::deck::Deck;
 use super::expert::Expert;
-use super::practice::{arithmetic, card_values};
+use super::practice::{arithmetic, card_values, retry};
 use crate::environment::Message;
 use crate::error::{Result, ensure};
 
@@ -50,6 +50,8 @@ pub enum RowKind {
     CardValues,
     /// A formula and its value.
     Arithmetic,
+    /// A failed attempt, the feedback on it, and a right answer; train on the last turn only.
+    Retry,
 }
 
 /// One line of the file.
@@ -99,6 +101,9 @@ impl DatasetPart {
                     let mut values = deck.deal(seed, index)?.numbers().to_vec();
                     values.sort_unstable();
                     Ok(DatasetRow { messages: expert.example(seed, index)?.messages, values })
+                }
+                RowKind::Retry => {
+                    Ok(DatasetRow { messages: retry(&self.environment, seed, index)?, values: Vec::new() })
                 }
                 RowKind::CardValues => {
                     Ok(DatasetRow { messages: card_values(&deck, rule, seed, index)?.into(), values: Vec::new() })

@@ -1,15 +1,18 @@
-//! Practice text: arithmetic and the reading of cards, for models that are trained from scratch.
+//! Practice text: arithmetic, the reading of cards, second attempts; for models that are trained from scratch.
 //!
-//! A pretrained model brings both skills along. A tiny one learns them here, apart from the game: no row of this file
-//! is a solved hand.
+//! A pretrained model brings these skills along. A tiny one learns them here.
 
 use rl_core::random::RandomKey;
 
+use super::answer::render_answer;
+use super::config::GeneralPointsConfig;
 use super::deck::{Deck, FaceRule};
+use super::env::GeneralPoints;
+use super::expert::expert_example;
 use super::expression::evaluate;
 use super::prompt::compact_rule;
 use super::rational::Rational;
-use crate::environment::Message;
+use crate::environment::{Environment, Message};
 use crate::error::Result;
 
 /// Largest result of an arithmetic row; larger ones are redrawn.
@@ -62,10 +65,43 @@ pub fn card_values(deck: &Deck, rule: FaceRule, seed: u64, index: u64) -> Result
     Ok([Message::user(question), Message::assistant(numbers.join(","))])
 }
 
+/// A failed attempt, the verifier's word on it, and a right answer: how a second attempt looks.
+///
+/// The failed formula uses the hand's own numbers, so that it fails by its total. Only the last turn is one to learn from.
+///
+/// # Errors
+/// When the hand cannot be dealt.
+pub fn retry(config: &GeneralPointsConfig, seed: u64, index: u64) -> Result<Vec<Message>> {
+    let mut game = GeneralPoints::new(GeneralPointsConfig { max_attempts: 2, ..config.clone() })?;
+    let mut messages = game.reset(seed, index)?.messages;
+    let Some(hand) = game.hand().copied() else { return Ok(messages) };
+    let cards: Vec<&str> = hand.cards().iter().map(|card| card.plain()).collect();
+    let key = RandomKey::new(seed, "general_points/retry").at(index);
+    for draw in 0..MAX_DRAWS {
+        let key = key.at(draw);
+        let mut numbers = hand.numbers().to_vec();
+        key.shuffle(&mut numbers);
+        let mut formula = String::new();
+        for (position, number) in numbers.iter().enumerate() {
+            if position != 0 {
+                formula.push(OPERATORS[key.below(200 + position as u64, 4) as usize]);
+            }
+            formula.push_str(&number.to_string());
+        }
+        let answer = render_answer(config.template, &cards, hand.numbers(), &formula, config.target);
+        game.reset(seed, index)?;
+        if let Some(feedback) = game.step(&answer)?.feedback {
+            messages.extend([Message::assistant(answer), feedback]);
+            break;
+        }
+    }
+    messages.extend(expert_example(config, seed, index)?.messages.pop());
+    Ok(messages)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::general_points::GeneralPointsConfig;
 
     #[test]
     fn arithmetic_is_right_and_a_function_of_the_index() {
@@ -74,6 +110,19 @@ mod tests {
             let value: Rational = evaluate(question.content.trim_end_matches('=')).unwrap();
             assert_eq!(value.numerator().to_string(), answer.content, "{}", question.content);
             assert_eq!(arithmetic(3, index, 3), [question, answer]);
+        }
+    }
+
+    #[test]
+    fn a_retry_fails_once_and_then_succeeds() {
+        let config = GeneralPointsConfig { num_cards: 3, ..GeneralPointsConfig::default() };
+        for index in 0..50 {
+            let messages = retry(&config, 1, index).unwrap();
+            assert_eq!(messages.len(), 4, "{messages:?}");
+            let mut game = GeneralPoints::new(config.clone()).unwrap();
+            game.reset(1, index).unwrap();
+            assert_eq!(game.step(&messages[1].content).unwrap().feedback.as_ref(), Some(&messages[2]));
+            assert!(game.step(&messages[3].content).unwrap().success);
         }
     }
 
