@@ -9,6 +9,7 @@ use rl_core::random::RandomKey;
 use rl_core::returns::{EpisodeBoundary, episode_gae};
 use rl_core::value_loss::clipped_value_loss;
 use rl_envs::general_points::GeneralPoints;
+use rl_envs::general_points::prompt::template_sha256;
 use rl_models::{ChatModel, Episode, ValueHead, play_episodes, token_log_probs};
 use rl_torch::{AdamW, clip_grad_norm, parse_device};
 use rl_track::{Manifest, MetricsRow, Progress, Run, SampleWriter};
@@ -71,7 +72,10 @@ impl RlTrainer {
         config.clip.validate()?;
         config.learning_rate.validate()?;
         let device = parse_device(&config.device)?;
-        let manifest = Manifest::new().seed("seed", config.seed).input_path("model", &config.model)?;
+        let manifest = Manifest::new()
+            .seed("seed", config.seed)
+            .input_path("model", &config.model)?
+            .input("prompt_template", template_sha256(config.environment.template));
         let run = Run::open(&config.run, &config, manifest)?;
         let begun = BegunRun::new(&run);
         let resume_from = checkpoint::latest(&run)?;

@@ -51,6 +51,9 @@ impl SftTrainer {
         if let Some(path) = &config.model.path {
             manifest = manifest.input_path("model", path)?;
         }
+        for (name, path) in &config.held_out {
+            manifest = manifest.input_path(format!("held_out.{name}"), path)?;
+        }
         let run = Run::open(&config.run, &config, manifest)?;
         let begun = BegunRun::new(&run);
         let resume_from = checkpoint::latest(&run)?;

@@ -35,12 +35,12 @@ pub use numbers::{
 pub use paired::PairedTest;
 pub use weights::{PairNumbers, UpdateNumbers, WeightNumbers};
 
-/// Reads the records that `config` names and writes `report.html` and `summary.json`; gives the numbers and the page's
-/// path.
+/// Reads the records that `config` names and writes `report.html`, `summary.json` and two charts under `figures/`; gives
+/// the numbers and the page's path.
 ///
 /// # Errors
 /// A setting out of range, a record that is missing or unreadable (named), a stage, split or decoding that the
-/// evaluations do not hold, or a folder that cannot be written to. Neither file is ever half-written.
+/// evaluations do not hold, or a folder that cannot be written to. No file is ever half-written.
 pub fn write_report(config: &ReportConfig) -> Result<(Numbers, PathBuf)> {
     config.validate()?;
     let inputs = Inputs::read(config)?;
@@ -50,6 +50,12 @@ pub fn write_report(config: &ReportConfig) -> Result<(Numbers, PathBuf)> {
     std::fs::create_dir_all(&config.run)
         .map_err(|error| anyhow::anyhow!("cannot create {}: {error}", config.run.display()))?;
     write_atomically(&config.run.join("summary.json"), &json)?;
+    // The two charts one shows to others, as files of their own.
+    let figures = config.run.join("figures");
+    std::fs::create_dir_all(&figures)
+        .map_err(|error| anyhow::anyhow!("cannot create {}: {error}", figures.display()))?;
+    write_atomically(&figures.join("accuracy.svg"), charts::accuracy(config, &numbers).to_svg().as_bytes())?;
+    write_atomically(&figures.join("stages.svg"), charts::stages(config, &numbers).to_svg().as_bytes())?;
     let path = config.run.join("report.html");
     page::page(config, &inputs, &numbers).write(&path)?;
     Ok((numbers, path))
