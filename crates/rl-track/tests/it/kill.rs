@@ -64,7 +64,11 @@ fn killing_a_writer_loses_at_most_a_torn_line() {
         for entry in std::fs::read_dir(folder.path()).unwrap() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
-            assert!(!name.contains(".partial-"), "{name}");
+            if name.contains(".partial-") {
+                // Killed in the moment without a lock: such a leftover goes once it is old enough to have no owner.
+                assert!(!entry.path().join(".lock").exists(), "{name}");
+                continue;
+            }
             if let Some(step) = name.strip_prefix("step-") {
                 assert_eq!(std::fs::read_to_string(entry.path().join("state")).unwrap(), "complete");
                 last = last.max(step.parse().unwrap());
