@@ -231,8 +231,8 @@ fn wrong_settings_and_weights_are_named() {
     assert!(message.contains(name) && message.contains("1 of its values"), "{message}");
 }
 
-/// Seconds that the default comparison takes for `layers` layers of square `hidden`, `kv` key rows and `mlp` columns.
-fn seconds(layers: usize, hidden: usize, kv: usize, mlp: usize) -> f64 {
+/// Makes the default comparison for `layers` layers of square `hidden`, `kv` key rows and `mlp` columns.
+fn compare_at_size(layers: usize, hidden: usize, kv: usize, mlp: usize) {
     let shapes = [
         ("self_attn.q", hidden, hidden),
         ("self_attn.k", kv, hidden),
@@ -248,23 +248,19 @@ fn seconds(layers: usize, hidden: usize, kv: usize, mlp: usize) -> f64 {
         };
         (0..layers).flat_map(layer).collect::<Weights>()
     });
-    let start = std::time::Instant::now();
     let report = compare(&models, &AnalysisConfig::default()).unwrap();
     assert_eq!(report.updates.len(), 4 * layers);
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{layers} layers of {hidden}: {seconds:.1} s");
-    seconds
 }
 
 #[test]
-fn a_model_of_1_million_parameters_takes_seconds() {
-    assert!(seconds(4, 128, 64, 384) < 30.0);
+fn a_model_of_1_million_parameters_is_compared_whole() {
+    compare_at_size(4, 128, 64, 384);
 }
 
 /// Waits for `REINS_SLOW_TESTS=1`.
 #[test]
-fn a_model_of_135_million_parameters_takes_minutes() {
+fn a_model_of_135_million_parameters_is_compared_whole() {
     if std::env::var_os("REINS_SLOW_TESTS").is_some() {
-        assert!(seconds(30, 576, 192, 1536) < 300.0);
+        compare_at_size(30, 576, 192, 1536);
     }
 }
