@@ -102,12 +102,11 @@ fn libtorch_stays_on_its_floors() {
 }
 
 #[test]
-fn polars_is_in_one_leaf_and_only_when_asked_for() {
+fn polars_is_at_most_in_one_leaf_and_only_when_asked_for() {
     for manifest in manifests() {
         let name = &manifest.name;
-        match manifest.dependencies.get("polars") {
-            Some(&optional) => assert!(name == "rl-data" && optional, "{name} imports polars"),
-            None => assert_ne!(name, "rl-data", "rl-data is where polars lives; adapt this test if it left"),
+        if let Some(&optional) = manifest.dependencies.get("polars") {
+            assert!(name == "rl-data" && optional, "{name} imports polars");
         }
     }
 }
