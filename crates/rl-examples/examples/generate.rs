@@ -1,4 +1,4 @@
-//! Answers a prompt with a checkpoint.
+//! Answers prompts with a checkpoint.
 //!
 //! `cargo run --release -p rl-examples --example generate -- --model data/models/smollm2-135m --prompt "Hello" --greedy`
 
@@ -6,45 +6,38 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use rl_core::random::RandomKey;
 use rl_data::Message;
+use rl_examples::GenerateConfig;
 use rl_models::ChatModel;
-use rl_models::generate::SamplingConfig;
 
-/// Answers prompts with a model in the Hugging Face layout, through its own chat template.
+/// Answers prompts with a model in the Hugging Face layout, through its own chat template; all prompts together.
 ///
-/// `cargo xtask model smollm2-135m` obtains a small one.
+/// `cargo xtask model smollm2-135m` obtains a small model. Without --config the built-in settings hold: up to 128 tokens at
+/// temperature 0.7 and top-p 0.95.
 #[derive(Parser)]
-#[command(
-    after_help = "Example:\n  generate --model data/models/smollm2-135m --prompt 'What is the capital of France?' --greedy"
-)]
+#[command(after_help = "Example:\n  generate --prompt 'What is the capital of France?' --greedy --set seed=1")]
 struct Arguments {
-    /// Checkpoint folder.
+    /// A TOML file with model, prompts, device, seed and sampling.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Changes one value of the settings, such as `sampling.top_k=20`; may be given often.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Checkpoint folder; short for --set model=FOLDER.
     #[arg(long, value_name = "FOLDER")]
-    model: PathBuf,
-    /// A user message; may be given often, all are answered together.
-    #[arg(long, value_name = "TEXT", required = true)]
+    model: Option<String>,
+    /// A user message; may be given often.
+    #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
-    /// Take the most probable token each time.
+    /// Take the most probable token each time; short for --set sampling.temperature=0.
     #[arg(long)]
     greedy: bool,
-    /// Divides the logits before sampling.
-    #[arg(long, default_value_t = 0.7)]
-    temperature: f64,
-    /// Keep the most probable tokens that together reach this probability.
-    #[arg(long, default_value_t = 0.95)]
-    top_p: f64,
-    /// Longest answer in tokens.
-    #[arg(long, default_value_t = 128)]
-    max_new_tokens: usize,
-    /// Seed of the sampling.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    #[arg(long, default_value = "auto")]
-    device: String,
+    /// Longest answer in tokens; short for --set sampling.max_new_tokens=N.
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -53,30 +46,24 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let arguments = Arguments::parse();
-    if !arguments.greedy && arguments.temperature <= 0.0 {
-        bail!(
-            "--temperature is {}: it must be positive; use --greedy for the most probable token",
-            arguments.temperature
-        );
-    }
-    let model = ChatModel::load(&arguments.model, rl_torch::parse_device(&arguments.device)?)?;
-    let sampling = SamplingConfig {
-        max_new_tokens: arguments.max_new_tokens,
-        temperature: if arguments.greedy { 0.0 } else { arguments.temperature },
-        top_k: 0,
-        top_p: if arguments.greedy { 1.0 } else { arguments.top_p },
-        num_slots: arguments.prompt.len(),
-    };
+    let mut overrides = arguments.set;
+    overrides.extend(arguments.model.map(|model| format!("model={}", serde_json::json!(model))));
+    overrides.extend(arguments.max_new_tokens.map(|tokens| format!("sampling.max_new_tokens={tokens}")));
+    overrides.extend(arguments.greedy.then(|| "sampling.temperature=0.0".to_string()));
+    let mut config = GenerateConfig::load(arguments.config.as_deref(), &overrides)?;
+    config.prompts.extend(arguments.prompt);
+    ensure!(!config.prompts.is_empty(), "no prompt: give --prompt TEXT, or `prompts` in a config file");
+
+    let model = ChatModel::load(&config.model, rl_torch::parse_device(&config.device)?)?;
     let dialogue = |prompt: &String| model.dialogue(vec![Message::user(prompt.as_str())]);
-    let mut dialogues = arguments.prompt.iter().map(dialogue).collect::<rl_models::Result<Vec<_>>>()?;
-    let key = RandomKey::new(arguments.seed, "generate");
+    let mut dialogues = config.prompts.iter().map(dialogue).collect::<rl_models::Result<Vec<_>>>()?;
+    let key = RandomKey::new(config.seed, "generate");
     let keys: Vec<RandomKey> = (0..dialogues.len()).map(|index| key.at(index as u64)).collect();
-    let started = Instant::now();
-    let mut num_tokens = 0;
-    model
-        .respond(&mut dialogues.iter_mut().collect::<Vec<_>>(), &keys, &sampling, &mut |tokens| num_tokens += tokens)?;
+    let (started, mut num_tokens) = (Instant::now(), 0);
+    let mut open: Vec<_> = dialogues.iter_mut().collect();
+    model.respond(&mut open, &keys, &config.sampling, &mut |tokens| num_tokens += tokens)?;
     let seconds = started.elapsed().as_secs_f64();
-    for (prompt, dialogue) in arguments.prompt.iter().zip(&dialogues) {
+    for (prompt, dialogue) in config.prompts.iter().zip(&dialogues) {
         if 1 < dialogues.len() {
             println!("> {prompt}");
         }
