@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
+use crate::Result;
 use crate::config::ModelConfig;
+use crate::linear::Linear;
 use crate::packed::{LengthGroup, Packed};
 use crate::rope::rotate;
-use crate::{Result, take};
 
 /// Projections of one attention layer, `[out, in]` each, under the checkpoint's own names.
 #[derive(Debug)]
@@ -21,30 +22,11 @@ pub(crate) struct Attention {
     head_dim: i64,
 }
 
-/// A projection with an optional bias.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    pub fn take(tensors: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Self> {
-        let bias = tensors.remove(&format!("{name}.bias"));
-        Ok(Linear { weight: take(tensors, &format!("{name}.weight"))?, bias })
-    }
-
-    /// `[tokens, in]` to `[tokens, out]`.
-    pub fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.linear(&self.weight, self.bias.as_ref())
-    }
-}
-
 /// Where keys and values come from: the packed input itself, or a cache of earlier tokens.
 pub(crate) trait AttentionContext {
     /// Attention output `[tokens, heads, head_dim]` from rotated `q` `[tokens, heads, head_dim]` and rotated `k`, `v`
     /// `[tokens, kv_heads, head_dim]` of layer `layer`.
-    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor;
+    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor>;
 }
 
 impl Attention {
@@ -68,14 +50,14 @@ impl Attention {
         xs: &Tensor,
         rope: (&Tensor, &Tensor),
         context: &mut dyn AttentionContext,
-    ) -> Tensor {
+    ) -> Result<Tensor> {
         let tokens = xs.size()[0];
-        let heads = |projected: Tensor, num_heads: i64| projected.view([tokens, num_heads, self.head_dim]);
-        let q = rotate(&heads(self.q_proj.forward(xs), self.num_heads), rope);
-        let k = rotate(&heads(self.k_proj.forward(xs), self.num_kv_heads), rope);
-        let v = heads(self.v_proj.forward(xs), self.num_kv_heads);
-        let attended = context.attend(layer, &q, &k, &v); // [tokens, heads, head_dim]
-        self.o_proj.forward(&attended.reshape([tokens, self.num_heads * self.head_dim]))
+        let heads = |projected: Tensor, num_heads: i64| projected.f_view([tokens, num_heads, self.head_dim]);
+        let q = rotate(&heads(self.q_proj.forward(xs)?, self.num_heads)?, rope)?;
+        let k = rotate(&heads(self.k_proj.forward(xs)?, self.num_kv_heads)?, rope)?;
+        let v = heads(self.v_proj.forward(xs)?, self.num_kv_heads)?;
+        let attended = context.attend(layer, &q, &k, &v)?; // [tokens, heads, head_dim]
+        self.o_proj.forward(&attended.f_reshape([tokens, self.num_heads * self.head_dim])?)
     }
 }
 
@@ -83,42 +65,37 @@ impl Attention {
 pub(crate) struct PackedAttention<'a>(pub &'a Packed);
 
 impl AttentionContext for PackedAttention<'_> {
-    fn attend(&mut self, _layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    fn attend(&mut self, _layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let plan = &self.0.plan;
-        let outputs: Vec<Tensor> = plan.groups.iter().map(|group| attend_group(group, q, k, v)).collect();
+        let outputs = plan.groups.iter().map(|group| attend_group(group, q, k, v)).collect::<Result<Vec<_>>>()?;
         match &plan.restore {
-            Some(restore) => Tensor::cat(&outputs, 0).index_select(0, restore),
-            None => outputs[0].shallow_clone(),
+            Some(restore) => Ok(Tensor::f_cat(&outputs, 0)?.f_index_select(0, restore)?),
+            None => Ok(outputs[0].shallow_clone()),
         }
     }
 }
 
 /// Output of one rectangle, `[num_sequences * length, heads, head_dim]`.
-fn attend_group(group: &LengthGroup, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+fn attend_group(group: &LengthGroup, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let LengthGroup { num_sequences, length, gather } = group;
-    let (num_heads, head_dim) = (q.size()[1], q.size()[2]);
-    let rectangle = |xs: &Tensor| {
-        let rows = gather.as_ref().map_or_else(|| xs.shallow_clone(), |index| xs.index_select(0, index));
-        let rows = repeat_heads(rows, num_heads);
-        rows.view([*num_sequences, *length, num_heads, head_dim]).transpose(1, 2)
+    let (_, num_heads, head_dim) = q.size3()?;
+    let rectangle = |xs: &Tensor| -> Result<Tensor> {
+        let rows = gather.as_ref().map_or_else(|| Ok(xs.shallow_clone()), |index| xs.f_index_select(0, index))?;
+        let rows = repeat_heads(rows, num_heads)?;
+        Ok(rows.f_view([*num_sequences, *length, num_heads, head_dim])?.f_transpose(1, 2)?)
     };
-    let (q, k, v) = (rectangle(q), rectangle(k), rectangle(v)); // [num_sequences, heads, length, head_dim]
-    Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, false).transpose(1, 2).reshape([
-        num_sequences * length,
-        num_heads,
-        head_dim,
-    ])
+    let (q, k, v) = (rectangle(q)?, rectangle(k)?, rectangle(v)?); // [num_sequences, heads, length, head_dim]
+    let attended = Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, false)?;
+    Ok(attended.f_transpose(1, 2)?.f_reshape([num_sequences * length, num_heads, head_dim])?)
 }
 
 /// Repeats each key/value head for the query heads that share it.
-fn repeat_heads(xs: Tensor, num_heads: i64) -> Tensor {
-    let (rows, kv_heads, head_dim) = match xs.size()[..] {
-        [rows, kv_heads, head_dim] => (rows, kv_heads, head_dim),
-        _ => unreachable!("keys and values have three dimensions"),
-    };
+fn repeat_heads(xs: Tensor, num_heads: i64) -> Result<Tensor> {
+    let (rows, kv_heads, head_dim) = xs.size3()?;
     if kv_heads == num_heads {
-        return xs;
+        return Ok(xs);
     }
     let repeats = num_heads / kv_heads;
-    xs.unsqueeze(2).expand([rows, kv_heads, repeats, head_dim], false).reshape([rows, num_heads, head_dim])
+    let repeated = xs.f_unsqueeze(2)?.f_expand([rows, kv_heads, repeats, head_dim], false)?;
+    Ok(repeated.f_reshape([rows, num_heads, head_dim])?)
 }

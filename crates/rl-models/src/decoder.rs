@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use rl_core::random::RandomKey;
 use tch::{Device, Kind, Tensor};
 
-use crate::attention::{Attention, AttentionContext, Linear, PackedAttention};
+use crate::attention::{Attention, AttentionContext, PackedAttention};
 use crate::checkpoint::check_tensors;
 use crate::config::ModelConfig;
+use crate::linear::Linear;
 use crate::packed::Packed;
 use crate::rope::RotaryTable;
 use crate::{Result, take};
@@ -117,21 +118,32 @@ impl Decoder {
     }
 
     /// Final-norm hidden states of packed sequences, `[tokens, hidden]`.
-    pub fn hidden_states(&self, packed: &Packed) -> Tensor {
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] when libtorch refuses an operation, as for want of memory.
+    pub fn hidden_states(&self, packed: &Packed) -> Result<Tensor> {
         self.forward(&packed.ids, &packed.positions, &mut PackedAttention(packed))
     }
 
     /// Logits of hidden states, `[rows, hidden]` to `[rows, vocab]`.
-    pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(&self.lm_head, None::<&Tensor>)
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden_states`].
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        Ok(hidden.f_linear(&self.lm_head, None::<&Tensor>)?)
     }
 
     /// Hidden states `[tokens, hidden]` of `ids` at `positions`, both `[tokens]`, with keys and values from `context`.
-    pub(crate) fn forward(&self, ids: &Tensor, positions: &Tensor, context: &mut dyn AttentionContext) -> Tensor {
-        let (cos, sin) = self.rope.at(positions);
-        let mut xs = self.embed_tokens.index_select(0, ids); // [tokens, hidden]
+    pub(crate) fn forward(
+        &self,
+        ids: &Tensor,
+        positions: &Tensor,
+        context: &mut dyn AttentionContext,
+    ) -> Result<Tensor> {
+        let (cos, sin) = self.rope.at(positions)?;
+        let mut xs = self.embed_tokens.f_index_select(0, ids)?; // [tokens, hidden]
         for (index, layer) in self.layers.iter().enumerate() {
-            xs = layer.forward(index, &xs, (&cos, &sin), self.config.rms_norm_eps, context);
+            xs = layer.forward(index, &xs, (&cos, &sin), self.config.rms_norm_eps, context)?;
         }
         rms_norm(&xs, &self.norm, self.config.rms_norm_eps)
     }
@@ -156,17 +168,18 @@ impl Layer {
         rope: (&Tensor, &Tensor),
         eps: f64,
         context: &mut dyn AttentionContext,
-    ) -> Tensor {
-        let attended = self.self_attn.forward(index, &rms_norm(xs, &self.input_layernorm, eps), rope, context);
-        let xs = xs + attended;
-        let normed = rms_norm(&xs, &self.post_attention_layernorm, eps);
-        let activated = self.gate_proj.forward(&normed).silu() * self.up_proj.forward(&normed);
-        xs + self.down_proj.forward(&activated)
+    ) -> Result<Tensor> {
+        let normed = rms_norm(xs, &self.input_layernorm, eps)?;
+        let xs = xs.f_add(&self.self_attn.forward(index, &normed, rope, context)?)?;
+        let normed = rms_norm(&xs, &self.post_attention_layernorm, eps)?;
+        let activated = self.gate_proj.forward(&normed)?.f_silu()?.f_mul(&self.up_proj.forward(&normed)?)?;
+        Ok(xs.f_add(&self.down_proj.forward(&activated)?)?)
     }
 }
 
 /// Zhang and Sennrich 2019, eq. 4: <https://arxiv.org/abs/1910.07467>.
-fn rms_norm(xs: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
-    let scale = (xs.square().mean_dim(-1, true, Kind::Float) + eps).rsqrt();
-    xs * scale * weight
+fn rms_norm(xs: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let mean_square = xs.f_square()?.f_mean_dim(-1, true, Kind::Float)?;
+    let scale = mean_square.f_add_scalar(eps)?.f_rsqrt()?;
+    Ok(xs.f_mul(&scale)?.f_mul(weight)?)
 }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod generate;
 pub mod gguf;
 mod heads;
+mod linear;
 mod log_probs;
 mod packed;
 mod rope;

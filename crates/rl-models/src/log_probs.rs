@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::Result;
 use crate::decoder::Decoder;
 
 /// Rows of the vocabulary projection that are made at a time.
@@ -11,35 +12,46 @@ const CHUNK_ROWS: i64 = 1024;
 ///
 /// `hidden` `[tokens, hidden]` is the output of [`Decoder::hidden_states`]; row `r` predicts the token after `r`. The
 /// distribution is that of the logits divided by `temperature`. Gradients flow to `hidden` and the head.
+///
+/// # Errors
+/// [`crate::Error::Torch`] when libtorch refuses an operation, as for want of memory.
 pub fn token_log_probs(
     decoder: &Decoder,
     hidden: &Tensor,
     label_rows: &Tensor,
     label_ids: &Tensor,
     temperature: f64,
-) -> Tensor {
-    let chunks = chunk_bounds(label_rows.size()[0]).map(|(start, len)| {
-        let rows = hidden.index_select(0, &label_rows.narrow(0, start, len));
-        let log_softmax = scaled(decoder.logits(&rows), temperature).log_softmax(-1, Kind::Float); // [len, vocab]
-        log_softmax.gather(1, &label_ids.narrow(0, start, len).unsqueeze(1), false).squeeze_dim(1)
+) -> Result<Tensor> {
+    let chunks = chunk_bounds(label_rows.size1()?).map(|(start, len)| {
+        let log_softmax = chunk_log_softmax(decoder, hidden, &label_rows.f_narrow(0, start, len)?, temperature)?;
+        let labels = label_ids.f_narrow(0, start, len)?.f_unsqueeze(1)?;
+        Ok(log_softmax.f_gather(1, &labels, false)?.f_squeeze_dim(1)?)
     });
-    Tensor::cat(&chunks.collect::<Vec<_>>(), 0)
+    Ok(Tensor::f_cat(&chunks.collect::<Result<Vec<_>>>()?, 0)?)
 }
 
 /// Entropies in nats of the next-token distributions at `rows` `[labels]` of `hidden`, f32 `[labels]`, without gradient.
-pub fn token_entropies(decoder: &Decoder, hidden: &Tensor, rows: &Tensor, temperature: f64) -> Tensor {
+///
+/// # Errors
+/// As [`token_log_probs`].
+pub fn token_entropies(decoder: &Decoder, hidden: &Tensor, rows: &Tensor, temperature: f64) -> Result<Tensor> {
     tch::no_grad(|| {
-        let chunks = chunk_bounds(rows.size()[0]).map(|(start, len)| {
-            let hidden = hidden.index_select(0, &rows.narrow(0, start, len));
-            let log_softmax = scaled(decoder.logits(&hidden), temperature).log_softmax(-1, Kind::Float);
-            -(log_softmax.exp() * log_softmax).sum_dim_intlist(-1, false, Kind::Float)
+        let chunks = chunk_bounds(rows.size1()?).map(|(start, len)| {
+            let log_softmax = chunk_log_softmax(decoder, hidden, &rows.f_narrow(0, start, len)?, temperature)?;
+            let surprise = log_softmax.f_exp()?.f_mul(&log_softmax)?;
+            Ok(surprise.f_sum_dim_intlist(-1, false, Kind::Float)?.f_neg()?)
         });
-        Tensor::cat(&chunks.collect::<Vec<_>>(), 0)
+        Ok(Tensor::f_cat(&chunks.collect::<Result<Vec<_>>>()?, 0)?)
     })
 }
 
-fn scaled(logits: Tensor, temperature: f64) -> Tensor {
-    if temperature == 1.0 { logits } else { logits / temperature }
+/// Log-softmax in f32 of the logits at `rows` `[len]` of `hidden`, `[len, vocab]`.
+fn chunk_log_softmax(decoder: &Decoder, hidden: &Tensor, rows: &Tensor, temperature: f64) -> Result<Tensor> {
+    let mut logits = decoder.logits(&hidden.f_index_select(0, rows)?)?.f_to_kind(Kind::Float)?;
+    if temperature != 1.0 {
+        logits = logits.f_div_scalar(temperature)?;
+    }
+    Ok(logits.f_log_softmax(-1, Kind::Float)?)
 }
 
 fn chunk_bounds(rows: i64) -> impl Iterator<Item = (i64, i64)> {

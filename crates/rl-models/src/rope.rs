@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::Result;
 use crate::config::ModelConfig;
 
 /// Cosines and sines of every position, `[max_positions, head_dim]`.
@@ -28,16 +29,16 @@ impl RotaryTable {
     }
 
     /// Cosines and sines of `positions` `[tokens]`, each `[tokens, 1, head_dim]`, to be used by every layer.
-    pub fn at(&self, positions: &Tensor) -> (Tensor, Tensor) {
-        let row = |table: &Tensor| table.index_select(0, positions).unsqueeze(1);
-        (row(&self.cos), row(&self.sin))
+    pub fn at(&self, positions: &Tensor) -> Result<(Tensor, Tensor)> {
+        let row = |table: &Tensor| table.f_index_select(0, positions)?.f_unsqueeze(1);
+        Ok((row(&self.cos)?, row(&self.sin)?))
     }
 }
 
 /// Rotates `xs` `[tokens, heads, head_dim]` by the angles of [`RotaryTable::at`].
-pub fn rotate(xs: &Tensor, (cos, sin): (&Tensor, &Tensor)) -> Tensor {
-    let half = xs.size()[2] / 2;
-    let (first, second) = (xs.narrow(2, 0, half), xs.narrow(2, half, half));
-    let turned = Tensor::cat(&[-second, first], 2);
-    xs * cos + turned * sin
+pub fn rotate(xs: &Tensor, (cos, sin): (&Tensor, &Tensor)) -> Result<Tensor> {
+    let half = xs.size3()?.2 / 2;
+    let (first, second) = (xs.f_narrow(2, 0, half)?, xs.f_narrow(2, half, half)?);
+    let turned = Tensor::f_cat(&[second.f_neg()?, first], 2)?;
+    Ok(xs.f_mul(cos)?.f_add(&turned.f_mul(sin)?)?)
 }

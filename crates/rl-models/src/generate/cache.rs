@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::Result;
 use crate::attention::{AttentionContext, PackedAttention};
 use crate::decoder::Decoder;
 use crate::packed::Packed;
@@ -47,7 +48,7 @@ impl<'a> PrefillAttention<'a> {
 }
 
 impl AttentionContext for PrefillAttention<'_> {
-    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         for (buffer, rows) in [(&self.cache.keys[layer], k), (&self.cache.values[layer], v)] {
             for (prompt, slots) in self.slots_of.iter().enumerate() {
                 let start = self.packed.boundaries[prompt] as i64;
@@ -86,19 +87,21 @@ impl<'a> CachedAttention<'a> {
 }
 
 impl AttentionContext for CachedAttention<'_> {
-    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-        let (slots, num_heads, head_dim) = (q.size()[0], q.size()[1], q.size()[2]);
-        let kv_heads = k.size()[1];
-        let write_and_read = |buffer: &Tensor, new: &Tensor| {
-            let _ = buffer.view([-1, kv_heads, head_dim]).index_copy_(0, &self.rows, new);
-            buffer.narrow(0, 0, slots).narrow(1, 0, self.longest).transpose(1, 2) // [slots, kv_heads, longest, head_dim]
+    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let (slots, num_heads, head_dim) = q.size3()?;
+        let kv_heads = k.size3()?.1;
+        let write_and_read = |buffer: &Tensor, new: &Tensor| -> Result<Tensor> {
+            let _ = buffer.f_view([-1, kv_heads, head_dim])?.f_index_copy_(0, &self.rows, new)?;
+            let filled = buffer.f_narrow(0, 0, slots)?.f_narrow(1, 0, self.longest)?;
+            Ok(filled.f_transpose(1, 2)?) // [slots, kv_heads, longest, head_dim]
         };
-        let keys = write_and_read(&self.cache.keys[layer], k);
-        let values = write_and_read(&self.cache.values[layer], v);
+        let keys = write_and_read(&self.cache.keys[layer], k)?;
+        let values = write_and_read(&self.cache.values[layer], v)?;
         // The query heads that share a key/value head stand in as its query positions: no keys are repeated.
-        let q = q.view([slots, kv_heads, num_heads / kv_heads, head_dim]);
-        let mask = self.mask.expand([slots, kv_heads, num_heads / kv_heads, self.longest], false);
-        Tensor::scaled_dot_product_attention(&q, &keys, &values, Some(&mask), 0.0, false, None, false)
-            .reshape([slots, num_heads, head_dim])
+        let q = q.f_view([slots, kv_heads, num_heads / kv_heads, head_dim])?;
+        let mask = self.mask.f_expand([slots, kv_heads, num_heads / kv_heads, self.longest], false)?;
+        let attended =
+            Tensor::f_scaled_dot_product_attention(&q, &keys, &values, Some(&mask), 0.0, false, None, false)?;
+        Ok(attended.f_reshape([slots, num_heads, head_dim])?)
     }
 }

@@ -43,7 +43,7 @@ pub fn decoder_with(name: &str, tensor: &str, change: impl FnOnce(&Tensor) -> Te
 pub fn logits(decoder: &Decoder, ids: &[i64]) -> Vec<f32> {
     tch::no_grad(|| {
         let packed = decoder.pack(&[ids]).unwrap();
-        numbers(&decoder.logits(&decoder.hidden_states(&packed)))
+        numbers(&decoder.logits(&decoder.hidden_states(&packed).unwrap()).unwrap())
     })
 }
 

@@ -1,0 +1,26 @@
+//! A projection of the decoder.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use crate::{Result, take};
+
+/// A projection with an optional bias.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    pub fn take(tensors: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Self> {
+        let bias = tensors.remove(&format!("{name}.bias"));
+        Ok(Linear { weight: take(tensors, &format!("{name}.weight"))?, bias })
+    }
+
+    /// `[tokens, in]` to `[tokens, out]`.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        Ok(xs.f_linear(&self.weight, self.bias.as_ref())?)
+    }
+}
