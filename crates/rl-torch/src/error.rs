@@ -8,6 +8,19 @@ pub enum Error {
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
+    /// libtorch refused an operation of the shim.
+    #[error("libtorch: {0}")]
+    Shim(String),
+    /// An argument that cannot be used.
+    #[error("`{name}` is {value}: {reason}")]
+    Argument {
+        /// Parameter name.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What is needed.
+        reason: String,
+    },
     /// A device name that is not `auto`, `cpu`, `cuda` or `cuda:N`.
     #[error("device `{0}` is not known; use `auto`, `cpu`, `cuda` or `cuda:N`")]
     UnknownDevice(String),

@@ -1,11 +1,13 @@
 //! What libtorch has and tch hides, behind a safe interface.
 //!
 //! Here: choosing a device (with CUDA opened at run time), thread settings, AdamW with a state that can be saved,
-//! gradient norms and clipping, and read-only file maps. This is the only crate of the workspace with `unsafe` code.
+//! gradient norms and clipping, graph nodes written in Rust and activation checkpointing, and read-only file maps. This is the only crate of the workspace with `unsafe` code.
 //! Deliberately absent: models, files' meanings, training loops.
 #![allow(unsafe_code)]
 
+pub mod autograd;
 pub mod error;
+mod ffi;
 mod gradient;
 mod mapped_file;
 mod optimizer;
