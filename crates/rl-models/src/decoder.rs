@@ -133,6 +133,11 @@ impl Decoder {
         Ok(hidden.f_linear(&self.lm_head, None::<&Tensor>)?)
     }
 
+    /// Weight of the output projection, `[vocab, hidden]`; the embedding where they are tied.
+    pub(crate) fn head_weight(&self) -> &Tensor {
+        &self.lm_head
+    }
+
     /// Hidden states `[tokens, hidden]` of `ids` at `positions`, both `[tokens]`, with keys and values from `context`.
     pub(crate) fn forward(
         &self,

@@ -7,6 +7,7 @@
 mod attention;
 mod chat_model;
 pub mod checkpoint;
+mod chunked_head;
 pub mod config;
 mod decoder;
 mod episode;
@@ -27,7 +28,7 @@ pub use decoder::Decoder;
 pub use episode::{Episode, play_episodes};
 pub use error::{Error, Result};
 pub use heads::ValueHead;
-pub use log_probs::{token_entropies, token_log_probs};
+pub use log_probs::{token_entropies, token_log_probs, token_log_probs_and_entropies};
 pub use packed::Packed;
 
 /// Moves the tensor `name` out of `tensors`.
