@@ -10,12 +10,14 @@ pub mod error;
 mod ffi;
 mod gradient;
 mod mapped_file;
+pub mod memory;
 mod optimizer;
 mod runtime;
 
 pub use error::{Error, Result};
 pub use gradient::{clip_grad_norm, grad_norm, zero_grad};
 pub use mapped_file::MappedFile;
+pub use memory::{MemoryReport, MemoryTracker, peak_resident_bytes};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use runtime::{default_device, describe_devices, parse_device, set_num_threads};
 
