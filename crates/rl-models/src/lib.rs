@@ -1,4 +1,4 @@
-//! Llama-family decoders on libtorch: checkpoints and GGUF files, log-probabilities, generation.
+//! Llama and Qwen decoders on libtorch: checkpoints and GGUF files, log-probabilities, generation.
 //!
 //! One model code serves sampling and training: [`Decoder`] runs packed sequences for training and prefill, and the same
 //! layers against a key/value cache while decoding. A [`ChatModel`] adds tokenizer and
@@ -12,12 +12,17 @@ pub mod config;
 mod decoder;
 mod episode;
 pub mod error;
+pub mod family;
 pub mod generate;
 pub mod gguf;
 mod heads;
 mod linear;
+mod llama;
 mod log_probs;
+mod mlp;
+mod norm;
 mod packed;
+mod qwen;
 mod rope;
 
 use std::collections::BTreeMap;
