@@ -9,6 +9,7 @@ pub mod autograd;
 pub mod error;
 mod ffi;
 mod gradient;
+pub mod kernels;
 mod mapped_file;
 mod optimizer;
 mod runtime;
