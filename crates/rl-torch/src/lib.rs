@@ -9,6 +9,7 @@ pub mod autograd;
 pub mod error;
 mod ffi;
 mod gradient;
+pub mod kernels;
 mod mapped_file;
 pub mod memory;
 mod optimizer;
