@@ -5,9 +5,11 @@
 //! Deliberately absent: models, files' meanings, training loops.
 #![allow(unsafe_code)]
 
+pub mod attention;
 pub mod autograd;
 pub mod error;
 mod ffi;
+pub mod foreach;
 mod gradient;
 pub mod kernels;
 mod mapped_file;
