@@ -76,6 +76,14 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
+    /// No built-in chat template has this name.
+    #[error("there is no built-in chat template `{name}`; the names are `{known}`")]
+    UnknownTemplate {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
     /// A chat template that does not parse or refuses the conversation.
     #[error("chat template: {message}")]
     Template {

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
-use crate::chat_template::{ChatTemplate, read_tokenizer_config};
+use crate::chat_template::{ChatTemplate, mark_absent_from, read_tokenizer_config};
 use crate::error::{Error, Result};
 use crate::jsonl::write_atomic;
 use crate::record::{ChatRecord, Message, Role};
@@ -274,15 +274,6 @@ impl Renderer {
         }
         Ok(())
     }
-}
-
-/// Letters that occur in none of the contents and not in the template.
-fn mark_absent_from(messages: &[Message], template: &str) -> String {
-    let mut mark = "QXZJ".to_string();
-    while template.contains(&mark) || messages.iter().any(|message| message.content.contains(&mark)) {
-        mark.push_str("KVWY");
-    }
-    mark
 }
 
 /// Splits at `mark` if it occurs exactly once.
