@@ -70,7 +70,7 @@ impl ChatTemplate {
     /// `tokenizer_config.json`, as strings or as objects with `content`.
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        let config = read_tokenizer_config(folder)?.unwrap_or_default();
+        let config = read_json(folder, "tokenizer_config.json")?.unwrap_or_default();
         let file = folder.join("chat_template.jinja");
         let source = match std::fs::read_to_string(&file) {
             Ok(source) => source,
@@ -179,9 +179,9 @@ impl std::fmt::Debug for ChatTemplate {
     }
 }
 
-/// `tokenizer_config.json` of a folder, if there is one.
-pub(crate) fn read_tokenizer_config(folder: &Path) -> Result<Option<Map<String, Json>>> {
-    let path = folder.join("tokenizer_config.json");
+/// A JSON object in a file of a folder, if there is that file.
+pub(crate) fn read_json(folder: &Path, name: &str) -> Result<Option<Map<String, Json>>> {
+    let path = folder.join(name);
     match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).map(Some).map_err(|source| Error::Json { path, source }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod chat_template;
+pub mod control_text;
 pub mod date;
 pub mod error;
 pub mod jsonl;
@@ -17,6 +18,7 @@ pub mod tokenizer;
 pub mod train_tokenizer;
 
 pub use chat_template::{CHATML, ChatTemplate};
+pub use control_text::ContentTokens;
 pub use date::Date;
 pub use error::{Error, Result};
 pub use jsonl::{JsonlReader, read_jsonl, write_jsonl};

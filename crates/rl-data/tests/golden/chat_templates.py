@@ -23,7 +23,8 @@ HERE = pathlib.Path(__file__).parent
 FOLDER = pathlib.Path(sys.argv[1])
 OURS = HERE.parent.parent / "src" / "chat_templates"
 SMOLLM2 = sys.argv[2] if len(sys.argv) > 2 else None
-TODAY = [2024, 7, 26]
+USUAL = [2024, 7, 26]
+TODAY = list(USUAL)
 
 
 class FixedDate(datetime.datetime):
@@ -94,12 +95,12 @@ TOOLS = [
 ]
 # Published file, tokens, small tokenizer, variables to try with a prompt, dates to try.
 FAMILIES = [
-    ("chatml", "chatml", None, "<|im_end|>", "qwen_small", [{}], [TODAY]),
-    ("smollm2", "smollm2", "<|im_start|>", "<|im_end|>", None, [{}], [TODAY]),
-    ("llama3", "llama3_1", "<|begin_of_text|>", "<|eot_id|>", None, [{}, {"date_string": "1 May"}], [TODAY]),
-    ("llama3", "llama3_2", "<|begin_of_text|>", "<|eot_id|>", "llama3_small", [{}, {"date_string": "1 May"}], [TODAY, [2031, 12, 5]]),
-    ("qwen2.5", "qwen2_5", None, "<|im_end|>", "qwen_small", [{}], [TODAY]),
-    ("qwen3", "qwen3", None, "<|im_end|>", "qwen_small", [{}, {"enable_thinking": False}, {"enable_thinking": True}], [TODAY]),
+    ("chatml", "chatml", None, "<|im_end|>", "qwen_small", [{}], [USUAL]),
+    ("smollm2", "smollm2", "<|im_start|>", "<|im_end|>", None, [{}], [USUAL]),
+    ("llama3", "llama3_1", "<|begin_of_text|>", "<|eot_id|>", None, [{}, {"date_string": "1 May"}], [USUAL]),
+    ("llama3", "llama3_2", "<|begin_of_text|>", "<|eot_id|>", "llama3_small", [{}, {"date_string": "1 May"}], [USUAL, [2031, 12, 5]]),
+    ("qwen2.5", "qwen2_5", None, "<|im_end|>", "qwen_small", [{}], [USUAL]),
+    ("qwen3", "qwen3", None, "<|im_end|>", "qwen_small", [{}, {"enable_thinking": False}, {"enable_thinking": True}], [USUAL]),
 ]
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
