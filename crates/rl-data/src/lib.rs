@@ -10,6 +10,7 @@ mod python_json;
 pub mod record;
 pub mod render;
 pub mod select;
+pub mod text_stream;
 pub mod tokenizer;
 pub mod train_tokenizer;
 
@@ -22,5 +23,6 @@ pub use pack::{PackedBatch, Packing, pack};
 pub use record::{ChatRecord, Message, Role};
 pub use render::{Example, Renderer, TrainOn};
 pub use select::{Selection, SelectionPolicy, SelectionReport, Truncation, Unusable, select};
-pub use tokenizer::{StreamDecoder, Tokenizer};
+pub use text_stream::TextStream;
+pub use tokenizer::Tokenizer;
 pub use train_tokenizer::train_tokenizer;

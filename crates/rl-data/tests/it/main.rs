@@ -4,4 +4,5 @@ mod fixtures;
 mod packing;
 mod parity;
 mod rendering;
+mod streaming;
 mod tokens;
