@@ -27,7 +27,7 @@ mod rope;
 
 use std::collections::BTreeMap;
 
-pub use chat_model::{ChatModel, Dialogue, Turn};
+pub use chat_model::{ChatModel, Dialogue, Reply, Turn};
 pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use episode::{Episode, play_episodes};
