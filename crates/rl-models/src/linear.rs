@@ -19,6 +19,11 @@ impl Linear {
         Ok(Linear { weight: take(tensors, &format!("{name}.weight"))?, bias })
     }
 
+    /// The same weights, shared.
+    pub fn shallow_clone(&self) -> Self {
+        Linear { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
+    }
+
     /// `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         Ok(xs.f_linear(&self.weight, self.bias.as_ref())?)

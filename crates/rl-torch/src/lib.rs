@@ -11,6 +11,7 @@ pub mod error;
 mod ffi;
 pub mod foreach;
 mod gradient;
+pub mod kernels;
 mod mapped_file;
 pub mod memory;
 mod optimizer;

@@ -215,6 +215,8 @@ fn new_model(shape: &NewModelConfig, records: &[ChatRecord], seed: u64, device: 
         max_position_embeddings: shape.max_position_embeddings,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
+        rope_scaling: Default::default(),
+        sliding_window: Default::default(),
         tie_word_embeddings: true,
         attention_bias: false,
         mlp_bias: false,
