@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::config::ModelConfig;
+use crate::linear::Linear;
+use crate::norm::RmsNorm;
 use crate::packed::{LengthGroup, Packed};
 use crate::rope::rotate;
 use crate::{Result, take};
@@ -16,66 +18,89 @@ pub(crate) struct Attention {
     k_proj: Linear,
     v_proj: Linear,
     o_proj: Linear,
+    /// Per head, `[head_dim]`; in families that normalise queries and keys.
+    q_norm: Option<RmsNorm>,
+    k_norm: Option<RmsNorm>,
     num_heads: i64,
     num_kv_heads: i64,
     head_dim: i64,
+    shape: AttentionShape,
 }
 
-/// A projection with an optional bias.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    pub fn take(tensors: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Self> {
-        let bias = tensors.remove(&format!("{name}.bias"));
-        Ok(Linear { weight: take(tensors, &format!("{name}.weight"))?, bias })
-    }
-
-    /// `[tokens, in]` to `[tokens, out]`.
-    pub fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.linear(&self.weight, self.bias.as_ref())
-    }
+/// Which layer attends, and how far back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AttentionShape {
+    /// Index of the layer.
+    pub layer: usize,
+    /// Tokens that each token sees, itself included; none: all up to itself.
+    pub window: Option<i64>,
 }
 
 /// Where keys and values come from: the packed input itself, or a cache of earlier tokens.
 pub(crate) trait AttentionContext {
     /// Attention output `[tokens, heads, head_dim]` from rotated `q` `[tokens, heads, head_dim]` and rotated `k`, `v`
-    /// `[tokens, kv_heads, head_dim]` of layer `layer`.
-    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor;
+    /// `[tokens, kv_heads, head_dim]` of the layer that `shape` names.
+    fn attend(&mut self, shape: AttentionShape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor>;
 }
 
 impl Attention {
-    pub fn take(tensors: &mut BTreeMap<String, Tensor>, prefix: &str, config: &ModelConfig) -> Result<Self> {
+    /// Moves the weights of layer `layer` out of `tensors`; `prefix` is the name they share.
+    pub fn take(
+        tensors: &mut BTreeMap<String, Tensor>,
+        prefix: &str,
+        layer: usize,
+        config: &ModelConfig,
+    ) -> Result<Self> {
+        let qk_norm = config.family().is_some_and(|family| family.qk_norm);
+        let mut norm = |name: &str| match qk_norm {
+            true => Ok::<_, crate::Error>(Some(RmsNorm::new(
+                take(tensors, &format!("{prefix}.{name}.weight"))?,
+                config.rms_norm_eps,
+            ))),
+            false => Ok(None),
+        };
+        let (q_norm, k_norm) = (norm("q_norm")?, norm("k_norm")?);
         let mut linear = |name: &str| Linear::take(tensors, &format!("{prefix}.{name}"));
         Ok(Attention {
             q_proj: linear("q_proj")?,
             k_proj: linear("k_proj")?,
             v_proj: linear("v_proj")?,
             o_proj: linear("o_proj")?,
+            q_norm,
+            k_norm,
             num_heads: config.num_attention_heads,
             num_kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim(),
+            shape: AttentionShape { layer, window: config.sliding_window.of_layer(layer) },
         })
     }
 
-    /// `xs` `[tokens, hidden]` to `[tokens, hidden]`; `rope` from [`crate::rope::RotaryTable::at`].
-    pub fn forward(
-        &self,
-        layer: usize,
-        xs: &Tensor,
-        rope: (&Tensor, &Tensor),
-        context: &mut dyn AttentionContext,
-    ) -> Tensor {
+    /// The same weights, shared.
+    pub fn shallow_clone(&self) -> Self {
+        Attention {
+            q_proj: self.q_proj.shallow_clone(),
+            k_proj: self.k_proj.shallow_clone(),
+            v_proj: self.v_proj.shallow_clone(),
+            o_proj: self.o_proj.shallow_clone(),
+            q_norm: self.q_norm.as_ref().map(RmsNorm::shallow_clone),
+            k_norm: self.k_norm.as_ref().map(RmsNorm::shallow_clone),
+            ..*self
+        }
+    }
+
+    /// `xs` `[tokens, hidden]` to `[tokens, hidden]`; `rope` from [`crate::rope::RotaryEmbedding::at`].
+    pub fn forward(&self, xs: &Tensor, rope: (&Tensor, &Tensor), context: &mut dyn AttentionContext) -> Result<Tensor> {
         let tokens = xs.size()[0];
-        let heads = |projected: Tensor, num_heads: i64| projected.view([tokens, num_heads, self.head_dim]);
-        let q = rotate(&heads(self.q_proj.forward(xs), self.num_heads), rope);
-        let k = rotate(&heads(self.k_proj.forward(xs), self.num_kv_heads), rope);
-        let v = heads(self.v_proj.forward(xs), self.num_kv_heads);
-        let attended = context.attend(layer, &q, &k, &v); // [tokens, heads, head_dim]
-        self.o_proj.forward(&attended.reshape([tokens, self.num_heads * self.head_dim]))
+        let heads = |projected: Tensor, num_heads: i64| projected.f_view([tokens, num_heads, self.head_dim]);
+        let turned = |projected: Tensor, num_heads: i64, norm: &Option<RmsNorm>| match norm {
+            Some(norm) => rotate(&norm.forward(&heads(projected, num_heads)?)?, rope),
+            None => rotate(&heads(projected, num_heads)?, rope),
+        };
+        let q = turned(self.q_proj.forward(xs)?, self.num_heads, &self.q_norm)?;
+        let k = turned(self.k_proj.forward(xs)?, self.num_kv_heads, &self.k_norm)?;
+        let v = heads(self.v_proj.forward(xs)?, self.num_kv_heads)?;
+        let attended = context.attend(self.shape, &q, &k, &v)?; // [tokens, heads, head_dim]
+        self.o_proj.forward(&attended.f_reshape([tokens, self.num_heads * self.head_dim])?)
     }
 }
 
@@ -83,42 +108,46 @@ impl Attention {
 pub(crate) struct PackedAttention<'a>(pub &'a Packed);
 
 impl AttentionContext for PackedAttention<'_> {
-    fn attend(&mut self, _layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    fn attend(&mut self, shape: AttentionShape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let plan = &self.0.plan;
-        let outputs: Vec<Tensor> = plan.groups.iter().map(|group| attend_group(group, q, k, v)).collect();
+        let outputs =
+            plan.groups.iter().map(|group| attend_group(group, shape.window, q, k, v)).collect::<Result<Vec<_>>>()?;
         match &plan.restore {
-            Some(restore) => Tensor::cat(&outputs, 0).index_select(0, restore),
-            None => outputs[0].shallow_clone(),
+            Some(restore) => Ok(Tensor::f_cat(&outputs, 0)?.f_index_select(0, restore)?),
+            None => Ok(outputs[0].shallow_clone()),
         }
     }
 }
 
 /// Output of one rectangle, `[num_sequences * length, heads, head_dim]`.
-fn attend_group(group: &LengthGroup, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+fn attend_group(group: &LengthGroup, window: Option<i64>, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let LengthGroup { num_sequences, length, gather } = group;
-    let (num_heads, head_dim) = (q.size()[1], q.size()[2]);
-    let rectangle = |xs: &Tensor| {
-        let rows = gather.as_ref().map_or_else(|| xs.shallow_clone(), |index| xs.index_select(0, index));
-        let rows = repeat_heads(rows, num_heads);
-        rows.view([*num_sequences, *length, num_heads, head_dim]).transpose(1, 2)
+    let (_, num_heads, head_dim) = q.size3()?;
+    let rectangle = |xs: &Tensor| -> Result<Tensor> {
+        let rows = gather.as_ref().map_or_else(|| Ok(xs.shallow_clone()), |index| xs.f_index_select(0, index))?;
+        let rows = repeat_heads(rows, num_heads)?;
+        Ok(rows.f_view([*num_sequences, *length, num_heads, head_dim])?.f_transpose(1, 2)?)
     };
-    let (q, k, v) = (rectangle(q), rectangle(k), rectangle(v)); // [num_sequences, heads, length, head_dim]
-    Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, false).transpose(1, 2).reshape([
-        num_sequences * length,
-        num_heads,
-        head_dim,
-    ])
+    let (q, k, v) = (rectangle(q)?, rectangle(k)?, rectangle(v)?); // [num_sequences, heads, length, head_dim]
+    // A window that holds the whole rectangle hides nothing.
+    let mask = window.filter(|window| window < length).map(|window| band(*length, window, &q)).transpose()?;
+    let is_causal = mask.is_none();
+    let attended = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), 0.0, is_causal, None, false)?;
+    Ok(attended.f_transpose(1, 2)?.f_reshape([num_sequences * length, num_heads, head_dim])?)
+}
+
+/// True where row `i` may see column `j`: `i - window < j <= i`, `[length, length]`, on the device of `like`.
+fn band(length: i64, window: i64, like: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::f_ones([length, length], (Kind::Bool, like.device()))?.f_tril(0)?.f_triu(1 - window)?)
 }
 
 /// Repeats each key/value head for the query heads that share it.
-fn repeat_heads(xs: Tensor, num_heads: i64) -> Tensor {
-    let (rows, kv_heads, head_dim) = match xs.size()[..] {
-        [rows, kv_heads, head_dim] => (rows, kv_heads, head_dim),
-        _ => unreachable!("keys and values have three dimensions"),
-    };
+fn repeat_heads(xs: Tensor, num_heads: i64) -> Result<Tensor> {
+    let (rows, kv_heads, head_dim) = xs.size3()?;
     if kv_heads == num_heads {
-        return xs;
+        return Ok(xs);
     }
     let repeats = num_heads / kv_heads;
-    xs.unsqueeze(2).expand([rows, kv_heads, repeats, head_dim], false).reshape([rows, num_heads, head_dim])
+    let repeated = xs.f_unsqueeze(2)?.f_expand([rows, kv_heads, repeats, head_dim], false)?;
+    Ok(repeated.f_reshape([rows, num_heads, head_dim])?)
 }

@@ -1,53 +1,71 @@
-//! One Llama-family decoder: the forward pass that training, scoring and generation share.
+//! One decoder for every family: the forward pass that training, scoring and generation share.
 
 use std::collections::BTreeMap;
 
 use rl_core::random::RandomKey;
 use tch::{Device, Kind, Tensor};
 
-use crate::attention::{Attention, AttentionContext, Linear, PackedAttention};
+use crate::attention::{Attention, AttentionContext, PackedAttention};
 use crate::checkpoint::check_tensors;
 use crate::config::ModelConfig;
+use crate::mlp::Mlp;
+use crate::norm::RmsNorm;
 use crate::packed::Packed;
-use crate::rope::RotaryTable;
-use crate::{Result, take};
+use crate::rope::RotaryEmbedding;
+use crate::{Error, Result, take};
 
 /// A causal language model: embeddings, decoder layers, final norm, and an output head that may be tied.
 #[derive(Debug)]
 pub struct Decoder {
     config: ModelConfig,
+    kind: Kind,
     device: Device,
-    rope: RotaryTable,
+    rope: RotaryEmbedding,
     embed_tokens: Tensor,
     layers: Vec<Layer>,
-    norm: Tensor,
+    norm: RmsNorm,
     lm_head: Tensor,
     parameters: Vec<(String, Tensor)>,
 }
 
+/// One decoder layer; its forward pass is a function of its weights, its input, the rotation and the context alone.
 #[derive(Debug)]
-struct Layer {
-    input_layernorm: Tensor,
+pub(crate) struct Layer {
+    input_layernorm: RmsNorm,
     self_attn: Attention,
-    post_attention_layernorm: Tensor,
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
+    post_attention_layernorm: RmsNorm,
+    mlp: Mlp,
 }
 
 impl Decoder {
-    /// Builds the model from tensors under the checkpoint's names, in f32 on `device`.
+    /// Builds the model from tensors under the checkpoint's names, with weights of type `kind` on `device`.
+    ///
+    /// Activations have the same type: f32, bf16 or f16; f64 is for checks of gradients. Whatever the type, the norms'
+    /// statistics and the rotations' angles are f32 and cast back, as in transformers.
     ///
     /// # Errors
-    /// [`crate::Error::TensorMismatch`] unless the tensors are exactly those the config asks for.
-    pub fn from_tensors(config: ModelConfig, tensors: BTreeMap<String, Tensor>, device: Device) -> Result<Self> {
+    /// [`Error::TensorMismatch`] unless the tensors are exactly those the config asks for; [`Error::Argument`] for
+    /// another `kind`.
+    pub fn from_tensors(
+        config: ModelConfig,
+        tensors: BTreeMap<String, Tensor>,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self> {
         config.validate()?;
+        if !matches!(kind, Kind::Float | Kind::BFloat16 | Kind::Half | Kind::Double) {
+            return Err(Error::Argument {
+                name: "kind",
+                value: format!("{kind:?}"),
+                reason: "weights are f32, bf16, f16 or f64".into(),
+            });
+        }
         check_tensors(&tensors, &config.expected_tensors())?;
         let expected: Vec<String> = config.expected_tensors().into_iter().map(|(name, _)| name).collect();
         let mut parameters = Vec::with_capacity(expected.len());
         for name in expected {
             if let Some(tensor) = tensors.get(&name) {
-                let tensor = tensor.f_to_kind(Kind::Float)?.f_to_device(device)?.detach();
+                let tensor = tensor.f_to_kind(kind)?.f_to_device(device)?.detach();
                 parameters.push((name, tensor));
             }
         }
@@ -55,15 +73,15 @@ impl Decoder {
         let mut by_name = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
         let embed_tokens = take(&mut by_name, "model.embed_tokens.weight")?;
         let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::take(&mut by_name, &format!("model.layers.{index}"), &config))
+            .map(|index| Layer::take(&mut by_name, index as usize, &config))
             .collect::<Result<_>>()?;
-        let norm = take(&mut by_name, "model.norm.weight")?;
+        let norm = RmsNorm::new(take(&mut by_name, "model.norm.weight")?, config.rms_norm_eps);
         let lm_head = by_name.remove("lm_head.weight").unwrap_or_else(|| embed_tokens.shallow_clone());
-        let rope = RotaryTable::new(&config, device);
-        Ok(Decoder { config, device, rope, embed_tokens, layers, norm, lm_head, parameters })
+        let rope = RotaryEmbedding::new(&config, kind, device)?;
+        Ok(Decoder { config, kind, device, rope, embed_tokens, layers, norm, lm_head, parameters })
     }
 
-    /// A new model with weights drawn from `N(0, initializer_range^2)`, norms at 1 and biases at 0, a function of `seed` alone.
+    /// A new f32 model with weights drawn from `N(0, initializer_range^2)`, norms at 1 and biases at 0, a function of `seed` alone.
     ///
     /// # Errors
     /// As [`Decoder::from_tensors`], for an invalid config.
@@ -83,12 +101,17 @@ impl Decoder {
             };
             tensors.insert(name, Tensor::from_slice(&values).view(shape.as_slice()));
         }
-        Self::from_tensors(config, tensors, device)
+        Self::from_tensors(config, tensors, Kind::Float, device)
     }
 
     /// The checkpoint's configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The type of weights and activations.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Where the weights are.
@@ -113,60 +136,76 @@ impl Decoder {
     /// # Errors
     /// As [`Packed::new`].
     pub fn pack(&self, sequences: &[&[i64]]) -> Result<Packed> {
-        Packed::new(sequences, self.config.vocab_size, self.config.max_position_embeddings as usize, self.device)
+        Packed::new(sequences, self.config.vocab_size, self.config.max_positions() as usize, self.device)
     }
 
     /// Final-norm hidden states of packed sequences, `[tokens, hidden]`.
-    pub fn hidden_states(&self, packed: &Packed) -> Tensor {
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] when libtorch refuses an operation, as for want of memory.
+    pub fn hidden_states(&self, packed: &Packed) -> Result<Tensor> {
         self.forward(&packed.ids, &packed.positions, &mut PackedAttention(packed))
     }
 
-    /// Logits of hidden states, `[rows, hidden]` to `[rows, vocab]`.
-    pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(&self.lm_head, None::<&Tensor>)
+    /// Logits of hidden states, `[rows, hidden]` to `[rows, vocab]`, of the weights' type; cast them to f32 before a
+    /// softmax.
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden_states`].
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        Ok(hidden.f_linear(&self.lm_head, None::<&Tensor>)?)
+    }
+
+    /// Weight of the output projection, `[vocab, hidden]`; the embedding where they are tied.
+    pub(crate) fn head_weight(&self) -> &Tensor {
+        &self.lm_head
     }
 
     /// Hidden states `[tokens, hidden]` of `ids` at `positions`, both `[tokens]`, with keys and values from `context`.
-    pub(crate) fn forward(&self, ids: &Tensor, positions: &Tensor, context: &mut dyn AttentionContext) -> Tensor {
-        let (cos, sin) = self.rope.at(positions);
-        let mut xs = self.embed_tokens.index_select(0, ids); // [tokens, hidden]
-        for (index, layer) in self.layers.iter().enumerate() {
-            xs = layer.forward(index, &xs, (&cos, &sin), self.config.rms_norm_eps, context);
+    pub(crate) fn forward(
+        &self,
+        ids: &Tensor,
+        positions: &Tensor,
+        context: &mut dyn AttentionContext,
+    ) -> Result<Tensor> {
+        let (cos, sin) = self.rope.at(positions)?;
+        let mut xs = self.embed_tokens.f_index_select(0, ids)?; // [tokens, hidden]
+        for layer in &self.layers {
+            xs = layer.forward(&xs, (&cos, &sin), context)?;
         }
-        rms_norm(&xs, &self.norm, self.config.rms_norm_eps)
+        self.norm.forward(&xs)
     }
 }
 
 impl Layer {
-    fn take(tensors: &mut BTreeMap<String, Tensor>, prefix: &str, config: &ModelConfig) -> Result<Self> {
+    fn take(tensors: &mut BTreeMap<String, Tensor>, index: usize, config: &ModelConfig) -> Result<Self> {
+        let prefix = format!("model.layers.{index}");
+        let eps = config.rms_norm_eps;
         Ok(Layer {
-            input_layernorm: take(tensors, &format!("{prefix}.input_layernorm.weight"))?,
-            self_attn: Attention::take(tensors, &format!("{prefix}.self_attn"), config)?,
-            post_attention_layernorm: take(tensors, &format!("{prefix}.post_attention_layernorm.weight"))?,
-            gate_proj: Linear::take(tensors, &format!("{prefix}.mlp.gate_proj"))?,
-            up_proj: Linear::take(tensors, &format!("{prefix}.mlp.up_proj"))?,
-            down_proj: Linear::take(tensors, &format!("{prefix}.mlp.down_proj"))?,
+            input_layernorm: RmsNorm::new(take(tensors, &format!("{prefix}.input_layernorm.weight"))?, eps),
+            self_attn: Attention::take(tensors, &format!("{prefix}.self_attn"), index, config)?,
+            post_attention_layernorm: RmsNorm::new(
+                take(tensors, &format!("{prefix}.post_attention_layernorm.weight"))?,
+                eps,
+            ),
+            mlp: Mlp::take(tensors, &format!("{prefix}.mlp"))?,
         })
     }
 
-    fn forward(
-        &self,
-        index: usize,
-        xs: &Tensor,
-        rope: (&Tensor, &Tensor),
-        eps: f64,
-        context: &mut dyn AttentionContext,
-    ) -> Tensor {
-        let attended = self.self_attn.forward(index, &rms_norm(xs, &self.input_layernorm, eps), rope, context);
-        let xs = xs + attended;
-        let normed = rms_norm(&xs, &self.post_attention_layernorm, eps);
-        let activated = self.gate_proj.forward(&normed).silu() * self.up_proj.forward(&normed);
-        xs + self.down_proj.forward(&activated)
+    /// `xs` `[tokens, hidden]` to `[tokens, hidden]`; `rope` from [`RotaryEmbedding::at`].
+    pub fn forward(&self, xs: &Tensor, rope: (&Tensor, &Tensor), context: &mut dyn AttentionContext) -> Result<Tensor> {
+        let xs = xs.f_add(&self.self_attn.forward(&self.input_layernorm.forward(xs)?, rope, context)?)?;
+        Ok(xs.f_add(&self.mlp.forward(&self.post_attention_layernorm.forward(&xs)?)?)?)
     }
-}
 
-/// Zhang and Sennrich 2019, eq. 4: <https://arxiv.org/abs/1910.07467>.
-fn rms_norm(xs: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
-    let scale = (xs.square().mean_dim(-1, true, Kind::Float) + eps).rsqrt();
-    xs * scale * weight
+    /// The same weights, shared: for a backward pass that computes the layer again.
+    #[allow(dead_code)]
+    pub fn shallow_clone(&self) -> Self {
+        Layer {
+            input_layernorm: self.input_layernorm.shallow_clone(),
+            self_attn: self.self_attn.shallow_clone(),
+            post_attention_layernorm: self.post_attention_layernorm.shallow_clone(),
+            mlp: self.mlp.shallow_clone(),
+        }
+    }
 }

@@ -35,16 +35,19 @@ impl ValueHead {
     }
 
     /// Values of `hidden` `[rows, hidden]`, f32 `[rows]`.
-    pub fn forward(&self, hidden: &Tensor) -> Tensor {
-        let mut xs = hidden.to_kind(Kind::Float);
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when `hidden` has another width.
+    pub fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
+        let mut xs = hidden.f_to_kind(Kind::Float)?;
         for layer in 0..3 {
             let (weight, bias) = (&self.parameters[2 * layer].1, &self.parameters[2 * layer + 1].1);
-            xs = xs.linear(weight, Some(bias));
+            xs = xs.f_linear(weight, Some(bias))?;
             if layer < 2 {
-                xs = xs.relu();
+                xs = xs.f_relu()?;
             }
         }
-        xs.squeeze_dim(1)
+        Ok(xs.f_squeeze_dim(1)?)
     }
 
     /// The weights by name.

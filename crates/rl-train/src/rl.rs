@@ -189,7 +189,7 @@ impl RlTrainer {
         for indices in micro_batches(&rows, self.config.micro_batch_tokens) {
             let micro = MicroBatch::new(&self.model, &rows, indices)?;
             let chosen: Vec<usize> = micro.rows.iter().map(|&row| minibatch[row]).collect();
-            let (log_probs, values) = tch::no_grad(|| self.forward(&micro, samples, &chosen));
+            let (log_probs, values) = tch::no_grad(|| self.forward(&micro, samples, &chosen))?;
             let mut log_probs = Vec::<f32>::try_from(&log_probs)?.into_iter();
             let mut values = values.map(|values| Vec::<f32>::try_from(&values)).transpose()?.map(Vec::into_iter);
             for index in chosen {
@@ -204,11 +204,11 @@ impl RlTrainer {
     }
 
     /// Log-probabilities `[labels]` and, with a value head, values `[turns]` of the chosen samples of a micro-batch.
-    fn forward(&self, micro: &MicroBatch, samples: &[Sample], chosen: &[usize]) -> (Tensor, Option<Tensor>) {
+    fn forward(&self, micro: &MicroBatch, samples: &[Sample], chosen: &[usize]) -> Result<(Tensor, Option<Tensor>)> {
         let decoder = &self.model.decoder;
-        let hidden = decoder.hidden_states(&micro.packed);
+        let hidden = decoder.hidden_states(&micro.packed)?;
         let temperature = self.config.sampling.temperature;
-        let log_probs = token_log_probs(decoder, &hidden, &micro.label_rows, &micro.label_ids, temperature);
+        let log_probs = token_log_probs(decoder, &hidden, &micro.label_rows, &micro.label_ids, temperature)?;
         let values = self.value_head.as_ref().map(|head| {
             let rows = chosen.iter().zip(&micro.packed.boundaries).flat_map(|(&index, &start)| {
                 samples[index].value_positions.iter().map(move |&position| (start + position) as i64)
@@ -216,7 +216,7 @@ impl RlTrainer {
             let rows = Tensor::from_slice(&rows.collect::<Vec<_>>()).to_device(decoder.device());
             head.forward(&hidden.index_select(0, &rows))
         });
-        (log_probs, values)
+        Ok((log_probs, values.transpose()?))
     }
 
     /// Fills advantages (and returns) of every sample; gives the raw advantages, one per episode or turn.
@@ -260,14 +260,14 @@ impl RlTrainer {
         let num_tokens: usize = rows.iter().map(TrainingRow::num_labels).sum();
         let num_turns: usize = minibatch.iter().map(|&index| samples[index].value_positions.len()).sum();
         let mut ratio_deviation = 0.0_f64;
-        self.optimizer.zero_grad();
+        self.optimizer.zero_grad()?;
         for indices in micro_batches(&rows, self.config.micro_batch_tokens) {
             let micro = MicroBatch::new(&self.model, &rows, indices)?;
             let chosen: Vec<usize> = micro.rows.iter().map(|&row| minibatch[row]).collect();
             let gather = |field: fn(&Sample) -> &[f32]| -> Vec<f32> {
                 chosen.iter().flat_map(|&index| field(&samples[index]).iter().copied()).collect()
             };
-            let (log_probs, values) = self.forward(&micro, samples, &chosen);
+            let (log_probs, values) = self.forward(&micro, samples, &chosen)?;
             let host = Vec::<f32>::try_from(&log_probs)?;
             let policy = clipped_policy_loss(
                 &host,

@@ -131,11 +131,11 @@ impl SftTrainer {
         let num_labels: usize = batch.iter().map(TrainingRow::num_labels).sum();
         let num_tokens: usize = batch.iter().map(|row| row.ids.len()).sum();
 
-        self.optimizer.zero_grad();
+        self.optimizer.zero_grad()?;
         let mut loss = 0.0;
         for rows in micro_batches(&batch, self.config.micro_batch_tokens) {
             let micro = MicroBatch::new(&self.model, &batch, rows)?;
-            let log_probs = self.log_probs(&micro); // [labels]
+            let log_probs = self.log_probs(&micro)?; // [labels]
             let host = Vec::<f32>::try_from(&log_probs)?;
             let part = cross_entropy_loss(&host, &vec![true; host.len()], CrossEntropyKind::Nll, num_labels)?;
             backward_from(&log_probs, &part.grad_log_probs);
@@ -163,17 +163,17 @@ impl SftTrainer {
         let mut loss = 0.0;
         for indices in micro_batches(rows, self.config.micro_batch_tokens) {
             let micro = MicroBatch::new(&self.model, rows, indices)?;
-            let log_probs = tch::no_grad(|| self.log_probs(&micro));
+            let log_probs = tch::no_grad(|| self.log_probs(&micro))?;
             let host = Vec::<f32>::try_from(&log_probs)?;
             loss += cross_entropy_loss(&host, &vec![true; host.len()], CrossEntropyKind::Nll, num_labels)?.loss;
         }
         Ok(loss)
     }
 
-    fn log_probs(&self, micro: &MicroBatch) -> Tensor {
+    fn log_probs(&self, micro: &MicroBatch) -> Result<Tensor> {
         let decoder = &self.model.decoder;
-        let hidden = decoder.hidden_states(&micro.packed);
-        token_log_probs(decoder, &hidden, &micro.label_rows, &micro.label_ids, 1.0)
+        let hidden = decoder.hidden_states(&micro.packed)?;
+        Ok(token_log_probs(decoder, &hidden, &micro.label_rows, &micro.label_ids, 1.0)?)
     }
 
     /// Whether the state after `step` is kept for good.
@@ -215,6 +215,8 @@ fn new_model(shape: &NewModelConfig, records: &[ChatRecord], seed: u64, device: 
         max_position_embeddings: shape.max_position_embeddings,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
+        rope_scaling: Default::default(),
+        sliding_window: Default::default(),
         tie_word_embeddings: true,
         attention_bias: false,
         mlp_bias: false,

@@ -2,7 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::attention::{AttentionContext, PackedAttention};
+use crate::Result;
+use crate::attention::{AttentionContext, AttentionShape, PackedAttention};
 use crate::decoder::Decoder;
 use crate::packed::Packed;
 
@@ -19,7 +20,7 @@ impl KeyValueCache {
         let config = decoder.config();
         let device = decoder.device();
         let shape = [num_slots as i64, capacity as i64, config.num_key_value_heads, config.head_dim()];
-        let layers = || (0..config.num_hidden_layers).map(|_| Tensor::zeros(shape, (Kind::Float, device))).collect();
+        let layers = || (0..config.num_hidden_layers).map(|_| Tensor::zeros(shape, (decoder.kind(), device))).collect();
         KeyValueCache { keys: layers(), values: layers(), capacity: capacity as i64, device }
     }
 
@@ -47,8 +48,8 @@ impl<'a> PrefillAttention<'a> {
 }
 
 impl AttentionContext for PrefillAttention<'_> {
-    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-        for (buffer, rows) in [(&self.cache.keys[layer], k), (&self.cache.values[layer], v)] {
+    fn attend(&mut self, shape: AttentionShape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        for (buffer, rows) in [(&self.cache.keys[shape.layer], k), (&self.cache.values[shape.layer], v)] {
             for (prompt, slots) in self.slots_of.iter().enumerate() {
                 let start = self.packed.boundaries[prompt] as i64;
                 let length = self.packed.boundaries[prompt + 1] as i64 - start;
@@ -58,7 +59,7 @@ impl AttentionContext for PrefillAttention<'_> {
                 }
             }
         }
-        PackedAttention(self.packed).attend(layer, q, k, v)
+        PackedAttention(self.packed).attend(shape, q, k, v)
     }
 }
 
@@ -67,8 +68,10 @@ pub(super) struct CachedAttention<'a> {
     cache: &'a mut KeyValueCache,
     /// Row of each new token in the flattened cache, `[slots]`.
     rows: Tensor,
-    /// 0 where a slot has a token and minus infinity after it, `[slots, 1, 1, longest]`.
-    mask: Tensor,
+    /// Tokens between each cached one and the new one of its slot, `[slots, longest]`; negative beyond the slot's end.
+    ages: Tensor,
+    /// By window, what a layer may see: 0 there and minus infinity elsewhere, `[slots, 1, 1, longest]`.
+    masks: Vec<(Option<i64>, Tensor)>,
     longest: i64,
 }
 
@@ -78,27 +81,44 @@ impl<'a> CachedAttention<'a> {
         let (device, longest) = (cache.device, longest as i64);
         let num_slots = positions.size()[0];
         let rows = Tensor::arange(num_slots, (Kind::Int64, device)) * cache.capacity + positions;
-        let beyond = Tensor::arange(longest, (Kind::Int64, device)).gt_tensor(&positions.unsqueeze(1)); // [slots, longest]
-        let mask = Tensor::zeros([num_slots, longest], (Kind::Float, device)).masked_fill(&beyond, f64::NEG_INFINITY);
-        let mask = mask.view([num_slots, 1, 1, longest]);
-        CachedAttention { cache, rows, mask, longest }
+        let ages = positions.unsqueeze(1) - Tensor::arange(longest, (Kind::Int64, device)); // [slots, longest]
+        CachedAttention { cache, rows, ages, masks: Vec::new(), longest }
+    }
+
+    /// What a layer with this window sees; made once per step and window.
+    fn mask(&mut self, window: Option<i64>, kind: Kind) -> Result<Tensor> {
+        let window = window.filter(|&window| window < self.longest);
+        if let Some((_, mask)) = self.masks.iter().find(|(of, _)| *of == window) {
+            return Ok(mask.shallow_clone());
+        }
+        let mut hidden = self.ages.f_lt(0)?;
+        if let Some(window) = window {
+            hidden = hidden.f_logical_or(&self.ages.f_ge(window)?)?;
+        }
+        let mask = Tensor::f_zeros(self.ages.size(), (kind, self.cache.device))?;
+        let mask = mask.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_view([-1, 1, 1, self.longest])?;
+        self.masks.push((window, mask.shallow_clone()));
+        Ok(mask)
     }
 }
 
 impl AttentionContext for CachedAttention<'_> {
-    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-        let (slots, num_heads, head_dim) = (q.size()[0], q.size()[1], q.size()[2]);
-        let kv_heads = k.size()[1];
-        let write_and_read = |buffer: &Tensor, new: &Tensor| {
-            let _ = buffer.view([-1, kv_heads, head_dim]).index_copy_(0, &self.rows, new);
-            buffer.narrow(0, 0, slots).narrow(1, 0, self.longest).transpose(1, 2) // [slots, kv_heads, longest, head_dim]
+    fn attend(&mut self, shape: AttentionShape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let (slots, num_heads, head_dim) = q.size3()?;
+        let kv_heads = k.size3()?.1;
+        let write_and_read = |buffer: &Tensor, new: &Tensor| -> Result<Tensor> {
+            let _ = buffer.f_view([-1, kv_heads, head_dim])?.f_index_copy_(0, &self.rows, new)?;
+            let filled = buffer.f_narrow(0, 0, slots)?.f_narrow(1, 0, self.longest)?;
+            Ok(filled.f_transpose(1, 2)?) // [slots, kv_heads, longest, head_dim]
         };
-        let keys = write_and_read(&self.cache.keys[layer], k);
-        let values = write_and_read(&self.cache.values[layer], v);
+        let keys = write_and_read(&self.cache.keys[shape.layer], k)?;
+        let values = write_and_read(&self.cache.values[shape.layer], v)?;
         // The query heads that share a key/value head stand in as its query positions: no keys are repeated.
-        let q = q.view([slots, kv_heads, num_heads / kv_heads, head_dim]);
-        let mask = self.mask.expand([slots, kv_heads, num_heads / kv_heads, self.longest], false);
-        Tensor::scaled_dot_product_attention(&q, &keys, &values, Some(&mask), 0.0, false, None, false)
-            .reshape([slots, num_heads, head_dim])
+        let q = q.f_view([slots, kv_heads, num_heads / kv_heads, head_dim])?;
+        let mask = self.mask(shape.window, q.kind())?;
+        let mask = mask.f_expand([slots, kv_heads, num_heads / kv_heads, self.longest], false)?;
+        let attended =
+            Tensor::f_scaled_dot_product_attention(&q, &keys, &values, Some(&mask), 0.0, false, None, false)?;
+        Ok(attended.f_reshape([slots, num_heads, head_dim])?)
     }
 }

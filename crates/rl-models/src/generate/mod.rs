@@ -194,10 +194,10 @@ impl Engine<'_> {
             slots_of[prompt].push(first_slot + offset);
         }
         let mut context = PrefillAttention::new(&packed, &mut self.cache, &slots_of);
-        let hidden = self.decoder.forward(&packed.ids, &packed.positions, &mut context);
+        let hidden = self.decoder.forward(&packed.ids, &packed.positions, &mut context)?;
         let last_rows: Vec<i64> = prompt_of.iter().map(|&prompt| packed.boundaries[prompt + 1] as i64 - 1).collect();
         let last_rows = Tensor::from_slice(&last_rows).to_device(self.decoder.device());
-        let logits = self.decoder.logits(&hidden.index_select(0, &last_rows));
+        let logits = self.decoder.logits(&hidden.f_index_select(0, &last_rows)?)?;
         for &request in &admitted {
             let cached = requests[request].prompt_ids.len();
             self.active.push(Active { request, cached, ids: Vec::new(), log_probs: Vec::new() });
@@ -214,11 +214,11 @@ impl Engine<'_> {
         let positions = Tensor::from_slice(&positions).to_device(device);
         let longest = self.active.iter().map(|active| active.cached + 1).max().unwrap_or(0);
         let mut context = CachedAttention::new(&mut self.cache, &positions, longest);
-        let hidden = self.decoder.forward(&Tensor::from_slice(&ids).to_device(device), &positions, &mut context);
+        let hidden = self.decoder.forward(&Tensor::from_slice(&ids).to_device(device), &positions, &mut context)?;
         for active in &mut self.active {
             active.cached += 1;
         }
-        self.choose(&self.decoder.logits(&hidden), 0)
+        self.choose(&self.decoder.logits(&hidden)?, 0)
     }
 
     /// Draws the next token of slots `first_slot..` from `logits` `[slots, vocab]` and retires the responses that end.

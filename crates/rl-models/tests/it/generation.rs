@@ -116,9 +116,10 @@ fn reported_log_probs_are_those_of_the_training_forward() {
         }
         // Greedy answers report the model's own distribution.
         let temperature = if temperature == 0.0 { 1.0 } else { temperature };
-        let hidden = tch::no_grad(|| decoder.hidden_states(&packed));
+        let hidden = tch::no_grad(|| decoder.hidden_states(&packed)).unwrap();
         let (label_rows, labels) = (Tensor::from_slice(&label_rows), Tensor::from_slice(&labels));
-        let trained = numbers(&tch::no_grad(|| token_log_probs(&decoder, &hidden, &label_rows, &labels, temperature)));
+        let trained =
+            numbers(&tch::no_grad(|| token_log_probs(&decoder, &hidden, &label_rows, &labels, temperature)).unwrap());
         assert_close(&reported, &trained, SAMPLER_GAP, &format!("{name} at {temperature}"));
     }
 }

@@ -1,6 +1,7 @@
 //! Integration tests of `rl-models`: one binary.
 
 mod conversation;
+mod families;
 mod files;
 mod generation;
 mod packed;

@@ -32,10 +32,12 @@ fn packed_forward_equals_one_by_one() {
             let sequences = sequences(lengths);
             let packed = decoder.pack(&borrowed(&sequences)).unwrap();
             assert_eq!(packed.num_tokens(), lengths.iter().sum::<usize>());
-            let together = numbers(&tch::no_grad(|| decoder.hidden_states(&packed)));
+            let together = numbers(&tch::no_grad(|| decoder.hidden_states(&packed)).unwrap());
             let alone: Vec<f32> = sequences
                 .iter()
-                .flat_map(|ids| numbers(&tch::no_grad(|| decoder.hidden_states(&decoder.pack(&[ids]).unwrap()))))
+                .flat_map(|ids| {
+                    numbers(&tch::no_grad(|| decoder.hidden_states(&decoder.pack(&[ids]).unwrap())).unwrap())
+                })
                 .collect();
             assert_close(&together, &alone, FORWARD, &format!("{name} {lengths:?}"));
         }
@@ -55,7 +57,10 @@ fn gradients(decoder: &Decoder, sequences: &[&[i64]]) -> BTreeMap<String, Vec<f3
         parameter.shallow_clone().zero_grad();
     }
     let (rows, labels) = (Tensor::from_slice(&rows), Tensor::from_slice(&labels));
-    token_log_probs(decoder, &decoder.hidden_states(&packed), &rows, &labels, 0.7).sum(Kind::Float).backward();
+    token_log_probs(decoder, &decoder.hidden_states(&packed).unwrap(), &rows, &labels, 0.7)
+        .unwrap()
+        .sum(Kind::Float)
+        .backward();
     decoder.parameters().into_iter().map(|(name, parameter)| (name, numbers(&parameter.grad()))).collect()
 }
 
@@ -95,17 +100,22 @@ fn log_probs_and_entropies_are_those_of_the_softmax() {
         .collect();
     let (at, labels) = ([0_i64, 3, 3, 8], [63_i64, 0, 41, 5]);
     let expected: Vec<f32> = at.iter().zip(labels).map(|(&r, id)| rows[r as usize][id as usize].ln() as f32).collect();
-    let hidden = tch::no_grad(|| decoder.hidden_states(&decoder.pack(&[&ids]).unwrap()));
+    let hidden = tch::no_grad(|| decoder.hidden_states(&decoder.pack(&[&ids]).unwrap())).unwrap();
     let (at_tensor, labels) = (Tensor::from_slice(&at), Tensor::from_slice(&labels));
-    let found = token_log_probs(&decoder, &hidden, &at_tensor, &labels, temperature);
+    let found = token_log_probs(&decoder, &hidden, &at_tensor, &labels, temperature).unwrap();
     assert_close(&numbers(&found), &expected, FORWARD, "log-probabilities");
 
     let entropy = |row: &Vec<f64>| -row.iter().map(|p| p * p.ln()).sum::<f64>() as f32;
     let expected: Vec<f32> = at.iter().map(|&r| entropy(&rows[r as usize])).collect();
-    assert_close(&numbers(&token_entropies(&decoder, &hidden, &at_tensor, temperature)), &expected, FORWARD, "entropy");
+    assert_close(
+        &numbers(&token_entropies(&decoder, &hidden, &at_tensor, temperature).unwrap()),
+        &expected,
+        FORWARD,
+        "entropy",
+    );
 
     let none = Tensor::from_slice::<i64>(&[]);
-    assert_eq!(token_log_probs(&decoder, &hidden, &none, &none, 1.0).size(), [0]);
+    assert_eq!(token_log_probs(&decoder, &hidden, &none, &none, 1.0).unwrap().size(), [0]);
 }
 
 /// More labels than one chunk of the vocabulary projection holds.
@@ -113,12 +123,12 @@ fn log_probs_and_entropies_are_those_of_the_softmax() {
 fn chunks_of_the_projection_do_not_show() {
     let decoder = tiny::decoder("tiny-untied");
     let ids: Vec<i64> = (0..11).collect();
-    let hidden = tch::no_grad(|| decoder.hidden_states(&decoder.pack(&[&ids]).unwrap()));
+    let hidden = tch::no_grad(|| decoder.hidden_states(&decoder.pack(&[&ids]).unwrap())).unwrap();
     let rows: Vec<i64> = (0..2500).map(|i| i % 11).collect();
     let labels: Vec<i64> = (0..2500).map(|i| (i / 11) % 64).collect();
     let (rows_tensor, labels_tensor) = (Tensor::from_slice(&rows), Tensor::from_slice(&labels));
-    let found = numbers(&token_log_probs(&decoder, &hidden, &rows_tensor, &labels_tensor, 1.0));
-    let table = numbers(&decoder.logits(&hidden).log_softmax(-1, Kind::Float));
+    let found = numbers(&token_log_probs(&decoder, &hidden, &rows_tensor, &labels_tensor, 1.0).unwrap());
+    let table = numbers(&decoder.logits(&hidden).unwrap().log_softmax(-1, Kind::Float));
     let expected: Vec<f32> = rows.iter().zip(&labels).map(|(r, id)| table[(r * 64 + id) as usize]).collect();
     assert_close(&found, &expected, FORWARD, "chunked");
 }
@@ -145,19 +155,19 @@ fn a_value_head_starts_at_zero_and_round_trips() {
     let head = ValueHead::new(24, 5, Device::Cpu);
     let shapes: Vec<Vec<i64>> = head.parameters().iter().map(|(_, tensor)| tensor.size()).collect();
     assert_eq!(shapes, [vec![6, 24], vec![6], vec![3, 6], vec![3], vec![1, 3], vec![1]]);
-    assert_eq!(numbers(&head.forward(&hidden)), [0.0, 0.0]);
+    assert_eq!(numbers(&head.forward(&hidden).unwrap()), [0.0, 0.0]);
 
     // With ones everywhere, one positive feature of 2 gives 2 -> six times 2 + 1 -> three times 18 + 1 -> 57 + 1.
     tch::no_grad(|| head.parameters().iter().for_each(|(_, tensor)| drop(tensor.shallow_clone().fill_(1.0))));
     let single = Tensor::zeros([1, 24], (Kind::Float, Device::Cpu));
     let _ = single.get(0).narrow(0, 0, 1).fill_(2.0);
-    assert_eq!(numbers(&head.forward(&single)), [58.0]);
+    assert_eq!(numbers(&head.forward(&single).unwrap()), [58.0]);
 
     let saved: BTreeMap<String, Tensor> =
         head.parameters().into_iter().map(|(name, tensor)| (name, tensor.detach().copy())).collect();
     let other = ValueHead::new(24, 6, Device::Cpu);
     other.restore(&saved).unwrap();
-    assert_eq!(numbers(&other.forward(&hidden)), numbers(&head.forward(&hidden)));
+    assert_eq!(numbers(&other.forward(&hidden).unwrap()), numbers(&head.forward(&hidden).unwrap()));
     let error = ValueHead::new(32, 6, Device::Cpu).restore(&saved).unwrap_err();
     assert!(matches!(error, Error::TensorMismatch(_)), "{error}");
 }
