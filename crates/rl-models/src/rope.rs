@@ -51,8 +51,5 @@ impl RotaryEmbedding {
 
 /// Rotates `xs` `[tokens, heads, head_dim]` by the angles of [`RotaryEmbedding::at`].
 pub(crate) fn rotate(xs: &Tensor, (cos, sin): (&Tensor, &Tensor)) -> Result<Tensor> {
-    let half = xs.size3()?.2 / 2;
-    let (first, second) = (xs.f_narrow(2, 0, half)?, xs.f_narrow(2, half, half)?);
-    let turned = Tensor::f_cat(&[second.f_neg()?, first], 2)?;
-    Ok(xs.f_mul(cos)?.f_add(&turned.f_mul(sin)?)?)
+    Ok(rl_torch::kernels::rotary(xs, cos, sin)?)
 }
