@@ -50,6 +50,16 @@ impl Packed {
         Ok(Packed { ids: on_device(&ids), positions: on_device(&positions), boundaries, sequences: plan })
     }
 
+    /// The same tensors, shared.
+    pub fn shallow_clone(&self) -> Self {
+        Packed {
+            ids: self.ids.shallow_clone(),
+            positions: self.positions.shallow_clone(),
+            boundaries: self.boundaries.clone(),
+            sequences: self.sequences.shallow_clone(),
+        }
+    }
+
     /// Tokens over all sequences.
     pub fn num_tokens(&self) -> usize {
         self.boundaries[self.boundaries.len() - 1]
