@@ -23,7 +23,7 @@ pub fn step(decoder: &Decoder, inputs: &Inputs, micro_batch_tokens: usize) -> Re
     let (mut seconds, mut losses) = (0.0, Vec::new());
     for _ in 0..=wanted.warm_up_steps {
         let started = Instant::now();
-        optimizer.zero_grad();
+        optimizer.zero_grad()?;
         let mut loss = 0.0;
         for batch in &batches {
             loss += backward(decoder, batch, num_labels)?;
