@@ -125,29 +125,20 @@ fn attend_group(group: &LengthGroup, window: Option<i64>, q: &Tensor, k: &Tensor
     let (_, num_heads, head_dim) = q.size3()?;
     let rectangle = |xs: &Tensor| -> Result<Tensor> {
         let rows = gather.as_ref().map_or_else(|| Ok(xs.shallow_clone()), |index| xs.f_index_select(0, index))?;
-        let rows = repeat_heads(rows, num_heads)?;
-        Ok(rows.f_view([*num_sequences, *length, num_heads, head_dim])?.f_transpose(1, 2)?)
+        Ok(rows.f_view([*num_sequences, *length, -1, head_dim])?.f_transpose(1, 2)?)
     };
-    let (q, k, v) = (rectangle(q)?, rectangle(k)?, rectangle(v)?); // [num_sequences, heads, length, head_dim]
+    // libtorch shares each key/value head among its query heads, so that none is repeated in memory.
+    let is_grouped = k.size3()?.1 != num_heads;
+    // [num_sequences, heads, length, head_dim], with kv_heads in the keys' and values' place
+    let (q, k, v) = (rectangle(q)?, rectangle(k)?, rectangle(v)?);
     // A window that holds the whole rectangle hides nothing.
     let mask = window.filter(|window| window < length).map(|window| band(*length, window, &q)).transpose()?;
     let is_causal = mask.is_none();
-    let attended = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), 0.0, is_causal, None, false)?;
+    let attended = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), 0.0, is_causal, None, is_grouped)?;
     Ok(attended.f_transpose(1, 2)?.f_reshape([num_sequences * length, num_heads, head_dim])?)
 }
 
 /// True where row `i` may see column `j`: `i - window < j <= i`, `[length, length]`, on the device of `like`.
 fn band(length: i64, window: i64, like: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_ones([length, length], (Kind::Bool, like.device()))?.f_tril(0)?.f_triu(1 - window)?)
-}
-
-/// Repeats each key/value head for the query heads that share it.
-fn repeat_heads(xs: Tensor, num_heads: i64) -> Result<Tensor> {
-    let (rows, kv_heads, head_dim) = xs.size3()?;
-    if kv_heads == num_heads {
-        return Ok(xs);
-    }
-    let repeats = num_heads / kv_heads;
-    let repeated = xs.f_unsqueeze(2)?.f_expand([rows, kv_heads, repeats, head_dim], false)?;
-    Ok(repeated.f_reshape([rows, num_heads, head_dim])?)
 }
