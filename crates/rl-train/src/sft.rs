@@ -131,7 +131,7 @@ impl SftTrainer {
         let num_labels: usize = batch.iter().map(TrainingRow::num_labels).sum();
         let num_tokens: usize = batch.iter().map(|row| row.ids.len()).sum();
 
-        self.optimizer.zero_grad();
+        self.optimizer.zero_grad()?;
         let mut loss = 0.0;
         for rows in micro_batches(&batch, self.config.micro_batch_tokens) {
             let micro = MicroBatch::new(&self.model, &batch, rows)?;
