@@ -135,7 +135,7 @@ impl ChatModel {
     pub fn add_feedback(&self, dialogue: &mut Dialogue, message: Message) -> Result<bool> {
         let stopped = dialogue.turns.last().is_some_and(|turn| turn.finish_reason == FinishReason::StopId);
         let ids = self.renderer.feedback_ids(&dialogue.messages, &message, stopped)?;
-        if self.decoder.config().max_position_embeddings as usize <= dialogue.ids.len() + ids.len() {
+        if self.decoder.config().max_positions() as usize <= dialogue.ids.len() + ids.len() {
             return Ok(false);
         }
         dialogue.ids.extend(ids.into_iter().map(i64::from));
