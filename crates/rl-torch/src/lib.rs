@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod autograd;
+mod counting_allocator;
 pub mod error;
 mod ffi;
 mod gradient;
@@ -13,6 +14,7 @@ mod mapped_file;
 mod optimizer;
 mod runtime;
 
+pub use counting_allocator::CountingAllocator;
 pub use error::{Error, Result};
 pub use gradient::{clip_grad_norm, grad_norm, zero_grad};
 pub use mapped_file::MappedFile;

@@ -3,12 +3,13 @@
 //! A quantised row is cut into blocks of 32 numbers. A block holds a scale `d` (f16), for the `_1` types a minimum `m`
 //! (f16), and 32 small integers `q`; a number is `q * d`, or `q * d + m`. The 4-bit types keep number `i` in the low half
 //! of byte `i` and number `i + 16` in its high half. The arithmetic is f32, product first, so that results equal those of
-//! other readers bit for bit.
+//! other readers bit for bit. The K types have a file of their own.
 
 use std::fmt;
 
 use half::{bf16, f16};
 
+use super::k_quants::{Q4_K_BYTES, Q5_K_BYTES, Q6_K_BYTES, SUPER_BLOCK, q4_k, q5_k, q6_k};
 use crate::error::{Error, Result};
 
 /// Storage types that can be read.
@@ -30,13 +31,22 @@ pub enum TensorType {
     Q5_1,
     /// Signed bytes: `q * d`.
     Q8_0,
+    /// 4 bits with scales and minima per 32 numbers.
+    #[allow(non_camel_case_types)]
+    Q4_K,
+    /// 5 bits with scales and minima per 32 numbers.
+    #[allow(non_camel_case_types)]
+    Q5_K,
+    /// 6 bits with scales per 16 numbers.
+    #[allow(non_camel_case_types)]
+    Q6_K,
 }
 
 /// Numbers in a quantised block.
 const BLOCK: usize = 32;
 
 impl TensorType {
-    pub(super) const SUPPORTED: &'static str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0";
+    pub(super) const SUPPORTED: &'static str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K";
 
     /// The type of a number in the file's tensor list.
     pub fn from_id(id: u32) -> Option<Self> {
@@ -48,6 +58,9 @@ impl TensorType {
             6 => Some(TensorType::Q5_0),
             7 => Some(TensorType::Q5_1),
             8 => Some(TensorType::Q8_0),
+            12 => Some(TensorType::Q4_K),
+            13 => Some(TensorType::Q5_K),
+            14 => Some(TensorType::Q6_K),
             30 => Some(TensorType::BF16),
             _ => None,
         }
@@ -57,6 +70,7 @@ impl TensorType {
     pub fn block_len(self) -> usize {
         match self {
             TensorType::F32 | TensorType::F16 | TensorType::BF16 => 1,
+            TensorType::Q4_K | TensorType::Q5_K | TensorType::Q6_K => SUPER_BLOCK,
             _ => BLOCK,
         }
     }
@@ -71,6 +85,9 @@ impl TensorType {
             TensorType::Q5_0 => 2 + 4 + 16,
             TensorType::Q5_1 => 2 + 2 + 4 + 16,
             TensorType::Q8_0 => 2 + 32,
+            TensorType::Q4_K => Q4_K_BYTES,
+            TensorType::Q5_K => Q5_K_BYTES,
+            TensorType::Q6_K => Q6_K_BYTES,
         }
     }
 }
@@ -135,6 +152,9 @@ pub fn dequantise(tensor_type: TensorType, data: &[u8]) -> Result<Vec<f32>> {
                 nibbles(x, &b[6..], |i, q| (f32::from(fifth_bit(q, high, i)) - 16.0) * d);
             }
         }
+        TensorType::Q4_K => super_blocks(&mut out, blocks, q4_k),
+        TensorType::Q5_K => super_blocks(&mut out, blocks, q5_k),
+        TensorType::Q6_K => super_blocks(&mut out, blocks, q6_k),
         TensorType::Q5_1 => {
             for (x, b) in out.chunks_exact_mut(BLOCK).zip(blocks) {
                 let (d, m, high) = (half_at(b, 0), half_at(b, 2), u32::from_le_bytes([b[4], b[5], b[6], b[7]]));
@@ -145,7 +165,12 @@ pub fn dequantise(tensor_type: TensorType, data: &[u8]) -> Result<Vec<f32>> {
     Ok(out)
 }
 
-fn half_at(block: &[u8], at: usize) -> f32 {
+/// Fills each super-block of `out` from its block.
+fn super_blocks<'a>(out: &mut [f32], blocks: impl Iterator<Item = &'a [u8]>, fill: fn(&mut [f32], &[u8])) {
+    out.chunks_exact_mut(SUPER_BLOCK).zip(blocks).for_each(|(out, block)| fill(out, block));
+}
+
+pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 

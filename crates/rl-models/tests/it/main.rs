@@ -2,7 +2,11 @@
 
 mod conversation;
 mod files;
+mod fuzz;
 mod generation;
+mod gguf;
+mod hub;
 mod packed;
 mod parity;
+mod saving;
 mod tiny;
