@@ -44,6 +44,8 @@ fn compile_shim(lib: &Path) {
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .flag_if_supported("-fopenmp")
+        .flag_if_supported("-ffp-contract=fast") // the kernels count on fused multiply-adds
+        .flag_if_supported("-Wno-psabi")
         .files(sources)
         .compile("reins_shim");
 }

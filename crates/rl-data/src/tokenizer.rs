@@ -1,21 +1,27 @@
 //! Text to token ids and back, over a `tokenizer.json`.
 //!
 //! Encoding never adds special tokens (the chat template writes them as text) and never truncates or pads, whatever
-//! the file says. Not here: training a vocabulary (`train_tokenizer`) and chat layout (`render`).
+//! the file says. Not here: training a vocabulary (`train_tokenizer`), decoding token by token
+//! (`text_stream`) and chat layout (`render`).
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
-use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
+use tokenizers::{
+    Model, NormalizedString, Normalizer, OffsetType, PostProcessorWrapper, PreTokenizedString, PreTokenizer,
+    Tokenizer as Inner,
+};
 
 use crate::error::{Error, Result};
 use crate::jsonl::write_atomic;
+use crate::text_stream::TextStream;
 
-/// A vocabulary with its rules for splitting, merging and decoding.
+/// A vocabulary with its rules for splitting, merging and decoding. A clone shares it, so clones cost nothing.
 #[derive(Clone)]
 pub struct Tokenizer {
     /// Without its post-processor, which would trim white space off the offsets.
-    inner: Inner,
+    inner: Arc<Inner>,
     /// Kept for [`Tokenizer::to_json`] only.
     post_processor: Option<PostProcessorWrapper>,
     vocab_size: usize,
@@ -48,12 +54,12 @@ impl Tokenizer {
         let post_processor = inner.get_post_processor().cloned();
         inner.with_post_processor(None::<PostProcessorWrapper>);
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
-        Ok(Tokenizer { inner, post_processor, vocab_size })
+        Ok(Tokenizer { inner: Arc::new(inner), post_processor, vocab_size })
     }
 
     /// The content of a `tokenizer.json` that this crate, Python `tokenizers` and `transformers` open.
     pub fn to_json(&self) -> Result<String> {
-        let mut whole = self.inner.clone();
+        let mut whole = Inner::clone(&self.inner);
         whole.with_post_processor(self.post_processor.clone());
         whole.to_string(true).map_err(|e| Error::tokenizer("write as JSON", e))
     }
@@ -79,17 +85,45 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(|(&id, &(from, to))| (id, from..to)).collect())
     }
 
+    /// Ids of `text` as if the vocabulary had no added tokens, special or not, each with its bytes of `text`.
+    pub(crate) fn encode_literally(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let encode = || {
+            let mut normalized = NormalizedString::from(text);
+            if let Some(normalizer) = self.inner.get_normalizer() {
+                normalizer.normalize(&mut normalized)?;
+            }
+            let mut pieces = PreTokenizedString::from(normalized);
+            if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
+                pre_tokenizer.pre_tokenize(&mut pieces)?;
+            }
+            pieces.tokenize(|piece| self.inner.get_model().tokenize(piece.get()))?;
+            pieces.into_encoding(None, 0, OffsetType::Byte)
+        };
+        let encoding = encode().map_err(|e| Error::tokenizer("encode", e))?;
+        Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(|(&id, &(from, to))| (id, from..to)).collect())
+    }
+
+    /// Text of every added token, and whether it is special.
+    pub(crate) fn added_tokens(&self) -> impl Iterator<Item = (&str, bool)> {
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        added.values().map(|token| (token.content.as_str(), token.special))
+    }
+
     /// Text of `ids`; bytes that are not UTF-8 become U+FFFD. `skip_special` leaves special tokens out.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         for &id in ids {
-            self.check(id)?;
+            self.known_token(id)?;
+        }
+        // Some of the library's decoders cannot take an empty list.
+        if ids.iter().all(|&id| skip_special && self.is_special(id)) {
+            return Ok(String::new());
         }
         self.inner.decode(ids, skip_special).map_err(|e| Error::tokenizer("decode", e))
     }
 
-    /// A decoder that takes ids one by one and never shows half a character.
-    pub fn stream(&self, skip_special: bool) -> StreamDecoder<'_> {
-        StreamDecoder { tokenizer: self, skip_special, shown: Vec::new(), held: Vec::new() }
+    /// A decoder that takes ids one by one and never shows half a character. It shares this vocabulary.
+    pub fn stream(&self, skip_special: bool) -> TextStream {
+        TextStream::new(self.clone(), skip_special)
     }
 
     /// Largest id plus one, added tokens included: the number of rows an embedding needs.
@@ -118,58 +152,18 @@ impl Tokenizer {
         added.get(&id).is_some_and(|token| token.special && !token.normalized)
     }
 
-    fn check(&self, id: u32) -> Result<()> {
-        match self.inner.id_to_token(id) {
-            Some(_) => Ok(()),
-            None => Err(Error::UnknownId { id, vocab_size: self.vocab_size }),
-        }
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// The token as decoding sees it, or [`Error::UnknownId`].
+    pub(crate) fn known_token(&self, id: u32) -> Result<String> {
+        self.inner.id_to_token(id).ok_or(Error::UnknownId { id, vocab_size: self.vocab_size })
     }
 }
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Tokenizer").field("vocab_size", &self.vocab_size).finish_non_exhaustive()
-    }
-}
-
-/// Decodes a growing sequence; made by [`Tokenizer::stream`].
-///
-/// The pieces joined, with that of [`StreamDecoder::finish`], are what [`Tokenizer::decode`] gives for all ids.
-#[derive(Debug)]
-pub struct StreamDecoder<'a> {
-    tokenizer: &'a Tokenizer,
-    skip_special: bool,
-    /// Ids of the last piece given out: some decoders treat the first token of a text differently.
-    shown: Vec<u32>,
-    /// Ids since then.
-    held: Vec<u32>,
-}
-
-impl StreamDecoder<'_> {
-    /// The text that `id` completes; empty while a character is incomplete.
-    pub fn push(&mut self, id: u32) -> Result<String> {
-        self.tokenizer.check(id)?;
-        self.held.push(id);
-        let piece = self.held_text()?;
-        if piece.is_empty() || piece.ends_with(char::REPLACEMENT_CHARACTER) {
-            return Ok(String::new());
-        }
-        self.shown = std::mem::take(&mut self.held);
-        Ok(piece)
-    }
-
-    /// What is still held back; incomplete bytes become U+FFFD.
-    pub fn finish(mut self) -> Result<String> {
-        let piece = self.held_text()?;
-        self.held.clear();
-        Ok(piece)
-    }
-
-    fn held_text(&self) -> Result<String> {
-        let before = self.tokenizer.decode(&self.shown, self.skip_special)?;
-        let ids = [self.shown.as_slice(), self.held.as_slice()].concat();
-        let text = self.tokenizer.decode(&ids, self.skip_special)?;
-        // A decoder that rewrites its last token (clean-up of spaces) gives no prefix; then the text waits.
-        Ok(text.strip_prefix(&before).unwrap_or_default().to_string())
     }
 }

@@ -46,6 +46,20 @@ pub enum Error {
         /// Parameter name.
         tensor: String,
     },
+    /// An optimizer step was asked for and no parameter has a gradient.
+    #[error("none of {num_parameters} parameters has a gradient; run the backward pass before the step")]
+    NoGradient {
+        /// Parameters of the optimizer.
+        num_parameters: usize,
+    },
+    /// Tensors of one call are on different devices.
+    #[error("{first} but {second}; move them to one device")]
+    MixedDevices {
+        /// A tensor and its device.
+        first: String,
+        /// Another, on another device.
+        second: String,
+    },
     /// Saved optimizer state does not fit the parameters.
     #[error("optimizer state does not fit: {0}")]
     OptimizerState(String),

@@ -5,21 +5,28 @@
 //! Deliberately absent: models, files' meanings, training loops.
 #![allow(unsafe_code)]
 
+pub mod attention;
 pub mod autograd;
 mod counting_allocator;
 pub mod error;
 mod ffi;
+pub mod foreach;
 mod gradient;
+pub mod kernels;
 mod mapped_file;
+pub mod memory;
 mod optimizer;
 mod runtime;
+mod settings;
 
 pub use counting_allocator::CountingAllocator;
 pub use error::{Error, Result};
 pub use gradient::{clip_grad_norm, grad_norm, zero_grad};
 pub use mapped_file::MappedFile;
+pub use memory::{MemoryReport, MemoryTracker, peak_resident_bytes};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use runtime::{default_device, describe_devices, parse_device, set_num_threads};
+pub use settings::{AttentionKernels, Determinism, RuntimeSettings};
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

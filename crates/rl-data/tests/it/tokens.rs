@@ -1,4 +1,4 @@
-//! Vocabulary training, id checks and the streaming decoder.
+//! Vocabulary training and id checks.
 
 use std::sync::LazyLock;
 
@@ -50,38 +50,11 @@ fn unknown_ids_are_named() {
     assert!(matches!(Tokenizer::from_folder("/no/such").unwrap_err(), Error::File { .. }));
 }
 
-#[test]
-fn a_stream_waits_for_whole_characters() {
-    let tokenizer = tokenizer("smollm_like");
-    // The four bytes of U+1F0A1 were never seen together, so at least two tokens share it.
-    let ids = tokenizer.encode("a🂡b").unwrap();
-    assert!(ids.len() > 3);
-    let mut stream = tokenizer.stream(false);
-    let pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
-    assert_eq!(pieces.iter().filter(|piece| !piece.is_empty()).collect::<Vec<_>>(), ["a", "🂡", "b"]);
-    assert_eq!(stream.finish().unwrap(), "");
-    let mut cut = tokenizer.stream(false);
-    ids[..2].iter().for_each(|&id| drop(cut.push(id).unwrap()));
-    assert_eq!(cut.finish().unwrap(), "\u{fffd}");
-}
-
 /// Read once: the properties below ask hundreds of times.
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer("smollm_like"));
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
-
-    /// Any ids, also those whose bytes are not UTF-8: the pieces are the whole.
-    #[test]
-    fn streamed_pieces_join_to_the_decoded_text(ids in prop::collection::vec(0_u32..340, 0..40), skip: bool) {
-        let mut stream = TOKENIZER.stream(skip);
-        let mut text = String::new();
-        for &id in &ids {
-            text += &stream.push(id).unwrap();
-        }
-        text += &stream.finish().unwrap();
-        prop_assert_eq!(text, TOKENIZER.decode(&ids, skip).unwrap());
-    }
 
     #[test]
     fn text_survives_encoding(text in "\\PC{0,40}") {

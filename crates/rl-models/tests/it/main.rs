@@ -1,10 +1,13 @@
 //! Integration tests of `rl-models`: one binary.
 
+mod adapters;
 mod conversation;
+mod families;
 mod files;
 mod fuzz;
 mod generation;
 mod gguf;
+mod gradients;
 mod hub;
 mod packed;
 mod parity;
