@@ -80,10 +80,12 @@ fn convert(bytes: &[u8], folder: &Path, options: &SaveOptions) -> Result<Convert
     }
     let dtype = options.dtype.unwrap_or(Dtype::Float32);
     let entries: Vec<Entry> = sources.iter().map(|(name, info)| Entry::new(name, dtype, &info.shape)).collect();
+    let mut values = Vec::new();
     let saved = publish(folder, |temporary| {
         write_files(temporary, &config, &tokens.side_files, &entries, options, |index, out| {
             let (name, info) = &sources[index];
-            encode_values(name, &weights(&gguf, info, architecture, &config)?, dtype, out)
+            weights(&gguf, info, architecture, &config, &mut values)?;
+            encode_values(name, &values, dtype, out)
         })
     })?;
     let mut tensor_types = BTreeMap::new();
@@ -130,17 +132,21 @@ fn match_tensors<'a>(gguf: &'a Gguf, config: &ModelConfig) -> Result<Vec<(String
     if report.is_empty() { Ok(sources) } else { Err(Error::TensorMismatch(report)) }
 }
 
-/// The numbers of a tensor in the checkpoint's order.
-fn weights(gguf: &Gguf, info: &TensorInfo, architecture: &Architecture, config: &ModelConfig) -> Result<Vec<f32>> {
-    let values = gguf.read(info)?;
+/// Puts the numbers of a tensor, in the checkpoint's order, in place of what `values` holds.
+fn weights(
+    gguf: &Gguf,
+    info: &TensorInfo,
+    architecture: &Architecture,
+    config: &ModelConfig,
+    values: &mut Vec<f32>,
+) -> Result<()> {
+    gguf.read_into(info, values)?;
     if values.iter().any(|x| !x.is_finite()) {
         return Err(Error::NonFinite { what: info.name.clone() });
     }
-    Ok(match architecture.permuted_heads(&info.name, config) {
-        None => values,
-        Some(heads) => {
-            let row_len = if info.shape.len() == 2 { info.shape[1] as usize } else { 1 };
-            architecture::unpermute(&values, heads, row_len)
-        }
-    })
+    if let Some(heads) = architecture.permuted_heads(&info.name, config) {
+        let row_len = if info.shape.len() == 2 { info.shape[1] as usize } else { 1 };
+        *values = architecture::unpermute(values, heads, row_len);
+    }
+    Ok(())
 }

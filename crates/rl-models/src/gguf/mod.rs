@@ -14,6 +14,6 @@ mod rope;
 mod tokenizer;
 
 pub use convert::{ConvertReport, convert_gguf};
-pub use dequantise::{TensorType, dequantise};
+pub use dequantise::{TensorType, dequantise, dequantise_into};
 pub use metadata::{Metadata, MetadataValue};
 pub use reader::{Gguf, TensorInfo};

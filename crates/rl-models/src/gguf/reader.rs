@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::architecture::Architecture;
-use super::dequantise::{TensorType, dequantise};
+use super::dequantise::{TensorType, dequantise_into};
 use super::metadata::{Metadata, MetadataValue};
 use super::tokenizer::tokenizer_files;
 use crate::checkpoint::SideFiles;
@@ -123,10 +123,20 @@ impl<'a> Gguf<'a> {
     /// # Errors
     /// [`Error::Gguf`] when `info` does not belong to this file.
     pub fn read(&self, info: &TensorInfo) -> Result<Vec<f32>> {
+        let mut out = Vec::new();
+        self.read_into(info, &mut out)?;
+        Ok(out)
+    }
+
+    /// As [`Gguf::read`], in place of what `out` holds.
+    ///
+    /// # Errors
+    /// As [`Gguf::read`].
+    pub fn read_into(&self, info: &TensorInfo, out: &mut Vec<f32>) -> Result<()> {
         let end = info.offset.checked_add(info.num_bytes);
         let data = end.and_then(|end| self.bytes.get(info.offset..end));
         let data = data.ok_or_else(|| outside(info.offset as u64, &info.name, self.bytes.len()))?;
-        dequantise(info.tensor_type, data)
+        dequantise_into(info.tensor_type, data, out)
     }
 }
 
