@@ -86,7 +86,12 @@ impl ChatModel {
     ///
     /// # Errors
     /// As [`Engine::push`].
-    pub fn reply<'a>(&'a self, dialogue: &'a mut Dialogue, key: RandomKey, sampling: &SamplingConfig) -> Result<Reply<'a>> {
+    pub fn reply<'a>(
+        &'a self,
+        dialogue: &'a mut Dialogue,
+        key: RandomKey,
+        sampling: &SamplingConfig,
+    ) -> Result<Reply<'a>> {
         self.reply_with(self.engine(sampling)?, dialogue, key)
     }
 
@@ -94,7 +99,12 @@ impl ChatModel {
     ///
     /// # Errors
     /// As [`Engine::push`].
-    pub fn reply_with<'a>(&'a self, engine: Engine<'a>, dialogue: &'a mut Dialogue, key: RandomKey) -> Result<Reply<'a>> {
+    pub fn reply_with<'a>(
+        &'a self,
+        engine: Engine<'a>,
+        dialogue: &'a mut Dialogue,
+        key: RandomKey,
+    ) -> Result<Reply<'a>> {
         let tokens = TokenStream::new(engine, Request::new(dialogue.ids.clone(), key))?;
         Ok(Reply { tokens, dialogue, shown: 0, is_added: false })
     }

@@ -98,7 +98,8 @@ impl SamplingConfig {
         let check = |ok: bool, name: &'static str, value: String, reason: &str| {
             if ok { Ok(()) } else { Err(Error::Argument { name, value, reason: reason.into() }) }
         };
-        let Self { max_new_tokens, min_new_tokens, temperature, top_p, min_p, repetition_penalty, num_slots, .. } = self;
+        let Self { max_new_tokens, min_new_tokens, temperature, top_p, min_p, repetition_penalty, num_slots, .. } =
+            self;
         check(0 < *max_new_tokens, "max_new_tokens", max_new_tokens.to_string(), "must be positive")?;
         check(
             min_new_tokens <= max_new_tokens,

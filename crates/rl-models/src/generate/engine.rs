@@ -197,8 +197,9 @@ impl<'a> Engine<'a> {
                 Some(read) => tch::no_grad(|| self.admit(read, on_token))
                     .inspect(|()| self.stats.prefill_time += started.elapsed()),
                 None if self.num_active() == 0 => Ok(()),
-                None => tch::no_grad(|| self.decode(on_token))
-                    .inspect(|()| self.stats.decode_time += started.elapsed()),
+                None => {
+                    tch::no_grad(|| self.decode(on_token)).inspect(|()| self.stats.decode_time += started.elapsed())
+                }
             }
         };
         if let Err(error) = result {
@@ -520,7 +521,8 @@ impl<'a> Engine<'a> {
 
     /// The response of a request that never had a slot.
     fn unstarted(&self, waiting: &Waiting) -> Result<Response> {
-        let mut slot = Slot::new(waiting.number, waiting.prompt, &waiting.request, &self.config, 1, self.tokenizer.as_ref());
+        let mut slot =
+            Slot::new(waiting.number, waiting.prompt, &waiting.request, &self.config, 1, self.tokenizer.as_ref());
         slot.cancel()?;
         Ok(slot.into_response().1)
     }
@@ -529,7 +531,10 @@ impl<'a> Engine<'a> {
 impl std::fmt::Debug for Engine<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counts = (self.num_waiting(), self.num_active());
-        f.debug_struct("Engine").field("config", &self.config).field("waiting_and_active", &counts).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("config", &self.config)
+            .field("waiting_and_active", &counts)
+            .finish_non_exhaustive()
     }
 }
 

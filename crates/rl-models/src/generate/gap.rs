@@ -48,8 +48,7 @@ pub fn log_prob_gap(decoder: &Decoder, prompt_ids: &[i64], response: &Response, 
         let rows: Vec<i64> = (first..first + num_tokens as i64).collect();
         let on_device = |values: &[i64]| Tensor::from_slice(values).f_to_device(decoder.device());
         let temperature = if temperature == 0.0 { 1.0 } else { temperature };
-        let log_probs =
-            token_log_probs(decoder, &hidden, &on_device(&rows)?, &on_device(&response.ids)?, temperature)?;
+        let log_probs = token_log_probs(decoder, &hidden, &on_device(&rows)?, &on_device(&response.ids)?, temperature)?;
         Ok(Vec::<f32>::try_from(log_probs.f_to_device(tch::Device::Cpu)?)?)
     })?;
     let differences = response.full_log_probs.iter().zip(&recomputed).map(|(a, b)| f64::from((a - b).abs()));

@@ -133,8 +133,7 @@ fn tokens_are_drawn_with_the_probabilities_of_the_model() {
     let decoder = tiny::decoder("tiny-tied");
     let key = RandomKey::new(8, "draws");
     let prompt_ids = prompt(2, 6);
-    let requests: Vec<Request> =
-        (0..DRAWS).map(|i| Request::new(prompt_ids.clone(), key.at(i as u64))).collect();
+    let requests: Vec<Request> = (0..DRAWS).map(|i| Request::new(prompt_ids.clone(), key.at(i as u64))).collect();
     let config = SamplingConfig { temperature: 2.0, ..sampled(1, 512) };
     let mut counts: BTreeMap<i64, f64> = BTreeMap::new();
     for response in run(&decoder, &requests, &[], &config) {
