@@ -1,4 +1,4 @@
-//! Gives binaries and tests run paths to the libtorch they were linked against.
+//! Compiles the C++ shim against the libtorch that tch links, and gives tests run paths to it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,7 @@ fn main() {
     // torch-sys tells its direct dependents where it found libtorch. The path as given comes first, so that built binaries
     // follow the project's link to another libtorch; the resolved one still holds after the project folder moved.
     let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") else { return };
+    compile_shim(Path::new(&lib));
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     let Ok(resolved) = std::fs::canonicalize(&lib) else { return };
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", resolved.display());
@@ -18,6 +19,35 @@ fn main() {
             println!("cargo:rustc-link-search=native={}", link.display());
         }
     }
+}
+
+/// `csrc/*.cpp` into one static library, at full optimisation in every profile: its kernels are what is fast.
+fn compile_shim(lib: &Path) {
+    println!("cargo:rerun-if-changed=csrc");
+    println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
+    let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
+    let include = lib.with_file_name("include");
+    let mut sources: Vec<PathBuf> = std::fs::read_dir("csrc")
+        .expect("csrc/ stands beside this build script")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "cpp"))
+        .collect();
+    sources.sort();
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .pic(true)
+        .opt_level(3)
+        .debug(false)
+        .warnings(false) // libtorch's headers are not ours to mend
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .flag_if_supported("-fopenmp")
+        .flag_if_supported("-ffp-contract=fast") // the kernels count on fused multiply-adds
+        .flag_if_supported("-Wno-psabi")
+        .files(sources)
+        .compile("reins_shim");
 }
 
 #[cfg(unix)]

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the project's chores, one file per subcommand. Everything it runs is printed, so it can be run by hand.
 
+mod bench;
 mod ci;
 mod demo;
 mod doctor;
@@ -35,6 +36,7 @@ enum Command {
     Pipeline(pipeline::Pipeline),
     Demo(demo::Demo),
     Test(test::Test),
+    Bench(bench::Bench),
     Ci(ci::Ci),
 }
 
@@ -46,6 +48,7 @@ fn main() -> std::process::ExitCode {
         Command::Pipeline(command) => command.run(&workspace),
         Command::Demo(command) => command.run(&workspace),
         Command::Test(command) => command.run(&workspace),
+        Command::Bench(command) => command.run(&workspace),
         Command::Ci(command) => command.run(&workspace),
     });
     match done {

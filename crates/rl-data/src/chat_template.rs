@@ -2,6 +2,7 @@
 //!
 //! The engine is minijinja; added here are Python's string methods, `tojson` with Python's spacing, `raise_exception`,
 //! `strftime_now` with a given date, and `{% generation %}` blocks, which only mark text and so are rendered through.
+//! Not here: the templates that come with the crate (`named_template`) and how text becomes ids (`render`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,20 +14,17 @@ use serde_json::{Map, Value as Json};
 use crate::date::Date;
 use crate::error::{Error, Result};
 use crate::python_json::Dumps;
+use crate::python_text;
 use crate::record::Message;
 
 /// The layout of models trained from scratch here: ChatML, no default system message.
 ///
 /// Its special tokens are `<|im_start|>` and `<|im_end|>`; the latter ends every turn.
-pub const CHATML: &str = "{%- for message in messages -%}
-    {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{- '<|im_start|>assistant\\n' -}}
-{%- endif -%}
-";
+pub const CHATML: &str = include_str!("chat_templates/chatml.jinja");
 
 const NAME: &str = "chat_template";
+/// Tokens beside the first and the last that `tokenizer_config.json` may name and a template may print.
+const OTHER_TOKENS: [&str; 5] = ["unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// A compiled chat template with the tokens and variables it may print.
 #[derive(Clone)]
@@ -45,10 +43,14 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(template_error)?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python_text::method);
+        environment.add_filter("trim", python_text::trim);
         environment.add_filter("tojson", to_json);
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_function("raise_exception", raise_exception);
-        environment.add_template_owned(NAME, without_generation_blocks(&source)).map_err(template_error)?;
+        environment
+            .add_template_owned(NAME, without_generation_blocks(&with_line_feeds(&source)))
+            .map_err(template_error)?;
         let template = ChatTemplate {
             environment,
             source,
@@ -61,15 +63,16 @@ impl ChatTemplate {
 
     /// ChatML ([`CHATML`]) with `<|im_end|>` as end-of-sequence token.
     pub fn chatml() -> Result<Self> {
-        ChatTemplate::new(CHATML, None, Some("<|im_end|>"))
+        ChatTemplate::named("chatml")
     }
 
     /// Reads `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`, from a checkpoint folder.
     ///
-    /// The tokens come from `tokenizer_config.json`, as strings or as objects with `content`.
+    /// The tokens that a template may print (`bos_token`, `eos_token`, `pad_token`, ...) come from
+    /// `tokenizer_config.json`, as strings or as objects with `content`.
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        let config = read_tokenizer_config(folder)?.unwrap_or_default();
+        let config = read_json(folder, "tokenizer_config.json")?.unwrap_or_default();
         let file = folder.join("chat_template.jinja");
         let source = match std::fs::read_to_string(&file) {
             Ok(source) => source,
@@ -78,7 +81,9 @@ impl ChatTemplate {
             }
             Err(source) => return Err(Error::file("read", &file, source)),
         };
-        ChatTemplate::new(source, token_text(&config, "bos_token"), token_text(&config, "eos_token"))
+        let template = ChatTemplate::new(source, token_text(&config, "bos_token"), token_text(&config, "eos_token"))?;
+        let others = OTHER_TOKENS.iter().filter_map(|&name| Some((name, token_text(&config, name)?)));
+        Ok(others.fold(template, |template, (name, token)| template.with_variable(name, Json::from(token))))
     }
 
     /// The same template at another date, for `strftime_now`. The default is [`Date::default`].
@@ -103,19 +108,55 @@ impl ChatTemplate {
     ///
     /// [`Error::Template`] holds the message of `raise_exception` where the template refuses the conversation.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let mut context = self.variables.clone();
-        context.insert("messages".into(), Value::from(Serde(messages)));
-        context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
+        self.render_with(messages, add_generation_prompt, &Map::new())
+    }
+
+    /// [`ChatTemplate::render`] with variables for this call alone, which go before those of the template.
+    ///
+    /// Such as `enable_thinking`, `date_string`, `tools` and `documents` (the last two are none unless given), or
+    /// whatever else the template reads.
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        variables: &Map<String, Json>,
+    ) -> Result<String> {
+        let mut context = BTreeMap::new();
         for name in ["tools", "documents"] {
-            context.entry(name.into()).or_insert(Value::from(()));
+            context.insert(name.to_string(), Value::from(()));
         }
         for (name, token) in [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)] {
             if let Some(token) = token {
-                context.insert(name.into(), Value::from(token.as_str()));
+                context.insert(name.to_string(), Value::from(token.as_str()));
             }
         }
+        context.extend(self.variables.iter().map(|(name, value)| (name.clone(), value.clone())));
+        context.extend(variables.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))));
+        context.insert("messages".into(), Value::from(Serde(messages)));
+        context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
         let template = self.environment.get_template(NAME).map_err(template_error)?;
         template.render(Value::from(context)).map_err(template_error)
+    }
+
+    /// Text of a conversation whose last message is unfinished, cut where it is to be continued.
+    ///
+    /// It does what `continue_final_message` does in `transformers`: where the template trims the message, the text ends
+    /// without white space. [`Error::Template`] if the conversation is empty or the template rewrites the message.
+    pub fn render_prefill(&self, messages: &[Message]) -> Result<String> {
+        let refuse = |message: &str| Error::Template { message: message.to_string() };
+        let Some((last, _)) = messages.split_last() else {
+            return Err(refuse("there is no message to continue"));
+        };
+        let mark = mark_absent_from(messages, &self.source);
+        let mut marked = messages.to_vec();
+        marked[messages.len() - 1].content = format!("{}{mark} ", last.content);
+        let text = self.render(&marked, false)?;
+        let written = last.content.trim_matches(python_text::is_space);
+        let cut = text.rfind(&mark).filter(|_| text.contains(written));
+        let cut = cut.ok_or_else(|| refuse("it rewrites the last message, so that message cannot be continued"))?;
+        let (before, after) = text.split_at(cut);
+        let kept = after[mark.len()..].starts_with(' ');
+        Ok(if kept { before } else { before.trim_end_matches(python_text::is_space) }.to_string())
     }
 
     /// The template as given.
@@ -140,9 +181,9 @@ impl std::fmt::Debug for ChatTemplate {
     }
 }
 
-/// `tokenizer_config.json` of a folder, if there is one.
-pub(crate) fn read_tokenizer_config(folder: &Path) -> Result<Option<Map<String, Json>>> {
-    let path = folder.join("tokenizer_config.json");
+/// A JSON object in a file of a folder, if there is that file.
+pub(crate) fn read_json(folder: &Path, name: &str) -> Result<Option<Map<String, Json>>> {
+    let path = folder.join(name);
     match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).map(Some).map_err(|source| Error::Json { path, source }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -202,6 +243,20 @@ fn to_json(value: Value, options: Kwargs) -> std::result::Result<Value, minijinj
     options.assert_all_used()?;
     let json = serde_json::to_value(&value).map_err(|error| refuse(error.to_string()))?;
     Ok(Value::from(dumps.dumps(&json)))
+}
+
+/// A template's lines end with a line feed alone, whatever the file says, and so do the texts it prints.
+fn with_line_feeds(source: &str) -> String {
+    source.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// Letters that occur in none of the contents and not in the template.
+pub(crate) fn mark_absent_from(messages: &[Message], template: &str) -> String {
+    let mut mark = "QXZJ".to_string();
+    while template.contains(&mark) || messages.iter().any(|message| message.content.contains(&mark)) {
+        mark.push_str("KVWY");
+    }
+    mark
 }
 
 /// Turns `{% generation %}` into `{% if true %}` and its end into `{% endif %}`, white-space marks kept.

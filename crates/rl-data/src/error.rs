@@ -62,12 +62,12 @@ pub enum Error {
         /// Number of special tokens.
         special: usize,
     },
-    /// A special token that is empty or named twice.
+    /// A special token that is empty, named twice or missing.
     #[error("special token `{token}` is {problem}")]
     SpecialToken {
         /// The token.
         token: String,
-        /// `empty` or `named twice`.
+        /// `empty`, `named twice` or `not in the vocabulary`.
         problem: &'static str,
     },
     /// A folder holds no chat template.
@@ -75,6 +75,14 @@ pub enum Error {
     NoTemplate {
         /// The folder.
         folder: PathBuf,
+    },
+    /// No built-in chat template has this name.
+    #[error("there is no built-in chat template `{name}`; the names are `{known}`")]
+    UnknownTemplate {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
     },
     /// A chat template that does not parse or refuses the conversation.
     #[error("chat template: {message}")]
@@ -113,6 +121,12 @@ pub enum Error {
         /// Text of the end-of-turn token.
         stop: String,
     },
+    /// The template decides by control tokens in a message, so keeping them as text changes what it prints.
+    #[error(
+        "the chat template reads control tokens in the messages, so its text changes when they are kept as text; \
+         remove them from the record or let them be recognised"
+    )]
+    ControlTextRead,
     /// Tokens merge over the seam between prompt and answer, so training would see other ids than sampling.
     #[error(
         "message {message}: the answer's first characters merge with the prompt's last token, so training and \

@@ -12,7 +12,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
-use crate::chat_template::{ChatTemplate, read_tokenizer_config};
+use crate::chat_template::{ChatTemplate, mark_absent_from, read_json};
+use crate::control_text::{ContentTokens, Marked, Spans};
 use crate::error::{Error, Result};
 use crate::jsonl::write_atomic;
 use crate::record::{ChatRecord, Message, Role};
@@ -54,19 +55,33 @@ impl Example {
 pub struct Renderer {
     tokenizer: Tokenizer,
     template: ChatTemplate,
-    stop_id: u32,
+    /// The end-of-turn token first.
+    stop_ids: Vec<u32>,
     /// Text of the end-of-turn token.
     stop: String,
     /// What the template puts between an answer and its end-of-turn token, then that token.
     ending: String,
+    content_tokens: ContentTokens,
     /// `tokenizer_config.json`, as read or as to be written.
     config: Map<String, Json>,
+}
+
+/// How a conversation ends in its text.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// Where the assistant is to begin.
+    Prompt,
+    /// After the last message's end of turn.
+    Whole,
+    /// Inside the last message.
+    Prefill,
 }
 
 impl Renderer {
     /// Joins the two and finds the end-of-turn token: the first special token after an answer.
     ///
-    /// [`Error::NoStopToken`] if none follows, because then a sampler could not know where an answer ends.
+    /// [`Error::NoStopToken`] if none follows, because then a sampler could not know where an answer ends;
+    /// [`Error::SpecialToken`] if the template's `eos_token` is not in the vocabulary.
     pub fn new(tokenizer: Tokenizer, template: ChatTemplate) -> Result<Self> {
         let mark = mark_absent_from(&[], template.source());
         let probe = template.render(&[Message::user("x"), Message::assistant(mark.as_str())], false)?;
@@ -77,15 +92,69 @@ impl Renderer {
         };
         let (stop, ending) = (tail[range.clone()].to_string(), tail[..range.end].to_string());
         let config = default_config(&template);
-        Ok(Renderer { tokenizer, template, stop_id, stop, ending, config })
+        let content_tokens = ContentTokens::default();
+        let mut renderer =
+            Renderer { tokenizer, template, stop_ids: vec![stop_id], stop, ending, content_tokens, config };
+        if let Some(token) = renderer.template.eos_token() {
+            let problem = || Error::SpecialToken { token: token.to_string(), problem: "not in the vocabulary" };
+            let id = renderer.tokenizer.token_to_id(token).ok_or_else(problem)?;
+            renderer.add_stop_ids([id])?;
+        }
+        Ok(renderer)
     }
 
-    /// Reads tokenizer and template from a checkpoint folder.
+    /// Reads tokenizer, template and, if there is one, the stop ids of `generation_config.json` from a checkpoint folder.
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        let renderer = Renderer::new(Tokenizer::from_folder(folder)?, ChatTemplate::from_folder(folder)?)?;
-        let config = read_tokenizer_config(folder)?.unwrap_or_else(|| renderer.config.clone());
+        let mut renderer = Renderer::new(Tokenizer::from_folder(folder)?, ChatTemplate::from_folder(folder)?)?;
+        if let Some(generation) = read_json(folder, "generation_config.json")? {
+            renderer.add_stop_ids(eos_ids(&generation)?)?;
+        }
+        let config = read_json(folder, "tokenizer_config.json")?.unwrap_or_else(|| renderer.config.clone());
         Ok(Renderer { config, ..renderer })
+    }
+
+    /// The same tokenizer with another template, or with the same one under other variables or another date.
+    ///
+    /// Stop ids are kept and those of the new template added. Variables and date are not saved with the checkpoint.
+    ///
+    /// ```no_run
+    /// # fn main() -> rl_data::Result<()> {
+    /// let renderer = rl_data::Renderer::from_folder("checkpoint")?;
+    /// let template = renderer.template().clone().with_variable("enable_thinking", false.into());
+    /// let renderer = renderer.with_template(template)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_template(self, template: ChatTemplate) -> Result<Self> {
+        let mut renderer = Renderer::new(self.tokenizer, template)?;
+        renderer.add_stop_ids(self.stop_ids)?;
+        renderer.content_tokens = self.content_tokens;
+        renderer.config = self.config;
+        if let Some(source) = renderer.config.get_mut("chat_template") {
+            *source = json!(renderer.template.source());
+        }
+        Ok(renderer)
+    }
+
+    /// The same renderer with another way to encode special tokens that stand in messages.
+    ///
+    /// With [`ContentTokens::Text`] no message can forge a turn, which is safer for training on text of others. Ids of
+    /// messages without such text do not change.
+    pub fn with_content_tokens(mut self, content_tokens: ContentTokens) -> Self {
+        self.content_tokens = content_tokens;
+        self
+    }
+
+    /// Adds ids that end an answer, such as a model configuration's; those known already are not repeated.
+    fn add_stop_ids(&mut self, ids: impl IntoIterator<Item = u32>) -> Result<()> {
+        for id in ids {
+            self.tokenizer.known_token(id)?;
+            if !self.stop_ids.contains(&id) {
+                self.stop_ids.push(id);
+            }
+        }
+        Ok(())
     }
 
     /// Writes `tokenizer.json`, `chat_template.jinja` and `tokenizer_config.json` into an existing folder.
@@ -116,9 +185,10 @@ impl Renderer {
         &self.template
     }
 
-    /// Ids at which a sampler ends an answer: the template's end-of-turn token.
+    /// Ids at which a sampler ends an answer, each once: the template's end-of-turn token first, then the tokenizer's
+    /// `eos_token`, then `eos_token_id` of `generation_config.json`, a number or a list (Llama 3 names several).
     pub fn stop_ids(&self) -> Vec<u32> {
-        vec![self.stop_id]
+        self.stop_ids.clone()
     }
 
     /// Text of the end-of-turn token.
@@ -128,7 +198,19 @@ impl Renderer {
 
     /// Ids of the conversation up to where the assistant is to answer.
     pub fn prompt_ids(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        self.tokenizer.encode(&self.template.render(messages, true)?)
+        self.ids(messages, Ending::Prompt)
+    }
+
+    /// Ids of a conversation whose last message is unfinished, up to where the model is to continue it.
+    ///
+    /// As `continue_final_message` in `transformers`; see [`ChatTemplate::render_prefill`].
+    pub fn prefill_ids(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.ids(messages, Ending::Prefill)
+    }
+
+    /// Ids of a whole conversation.
+    pub fn conversation_ids(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.ids(messages, Ending::Whole)
     }
 
     /// Ids of a whole conversation with what is trained on it.
@@ -138,8 +220,10 @@ impl Renderer {
     /// [`Error::PromptNotPrefix`], [`Error::Seam`], [`Error::StopNotCovered`], [`Error::StopInsideAnswer`],
     /// [`Error::NoAnswer`].
     pub fn example(&self, messages: &[Message], train_on: TrainOn) -> Result<Example> {
-        let text = self.template.render(messages, false)?;
-        let tokens = self.tokenizer.encode_with_offsets(&text)?;
+        let (text, tokens) = self.encode(messages, Ending::Whole)?;
+        if self.content_tokens == ContentTokens::Text && text != self.template.render(messages, false)? {
+            return Err(Error::ControlTextRead);
+        }
         let ids: Vec<u32> = tokens.iter().map(|(id, _)| *id).collect();
         let last_answer = messages.iter().rposition(|message| message.role == Role::Assistant);
         if last_answer.is_none() && train_on != TrainOn::All {
@@ -166,7 +250,7 @@ impl Renderer {
                 ..tokens.partition_point(|(_, bytes)| bytes.start < span.end);
             roles[covered.clone()].fill(Some(message.role));
             if trained {
-                self.check_seams(index, &text, &tokens, &span, covered.start)?;
+                self.check_seams(messages, index, &text, &tokens, &span, covered.start)?;
                 trainable[covered].fill(true);
             }
         }
@@ -196,7 +280,8 @@ impl Renderer {
         conversation.push(next.clone());
         let mark = mark_absent_from(&conversation, self.template.source());
         conversation[index].content.clone_from(&mark);
-        let text = self.template.render(&conversation, true)?;
+        // The text is tokenised as a whole and then cut, so that the ids are those the context gives.
+        let (text, tokens) = self.encode(&conversation, Ending::Prompt)?;
         let missing = || Error::StopNotCovered { message: index, stop: self.stop.clone() };
         let (before, after) = split_once_only(&text, &mark).ok_or_else(missing)?;
         if !after.starts_with(&self.ending) {
@@ -204,12 +289,33 @@ impl Renderer {
         }
         let answered = before.len() + mark.len();
         let cut = if ended_with_stop { answered + self.ending.len() } else { answered };
-        // The text is tokenised as a whole and then cut, so that the ids are those the context gives.
-        let tokens = self.tokenizer.encode_with_offsets(&text)?;
         if tokens.iter().any(|(_, bytes)| bytes.start < cut && cut < bytes.end) {
             return Err(Error::Seam { message: index });
         }
         Ok(tokens.into_iter().filter(|(_, bytes)| bytes.start >= cut).map(|(id, _)| id).collect())
+    }
+
+    fn ids(&self, messages: &[Message], ending: Ending) -> Result<Vec<u32>> {
+        Ok(self.encode(messages, ending)?.1.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// The rendered text and its tokens with the bytes they cover.
+    fn encode(&self, messages: &[Message], ending: Ending) -> Result<(String, Spans)> {
+        let render = |messages: &[Message]| match ending {
+            Ending::Prompt => self.template.render(messages, true),
+            Ending::Whole => self.template.render(messages, false),
+            Ending::Prefill => self.template.render_prefill(messages),
+        };
+        let marked = match self.content_tokens {
+            ContentTokens::Recognised => None,
+            ContentTokens::Text => Marked::new(messages, self.template.source(), &self.tokenizer)?,
+        };
+        if let Some(marked) = marked {
+            return marked.encode(&render(&marked.messages)?, &self.tokenizer);
+        }
+        let text = render(messages)?;
+        let tokens = self.tokenizer.encode_with_offsets(&text)?;
+        Ok((text, tokens))
     }
 
     /// Bytes of the answer at `index`: from the end of its prompt through its end-of-turn token.
@@ -227,7 +333,8 @@ impl Renderer {
         if end < prompt.len() || !after.starts_with(&self.ending) {
             return Err(missing());
         }
-        if text[prompt.len()..end].contains(&self.stop) {
+        let recognised = self.content_tokens == ContentTokens::Recognised;
+        if recognised && text[prompt.len()..end].contains(&self.stop) {
             return Err(Error::StopInsideAnswer { message: index, stop: self.stop.clone() });
         }
         Ok(prompt.len()..end + self.ending.len())
@@ -254,6 +361,7 @@ impl Renderer {
     /// prompt alone.
     fn check_seams(
         &self,
+        messages: &[Message],
         message: usize,
         text: &str,
         tokens: &[(u32, Range<usize>)],
@@ -264,30 +372,40 @@ impl Renderer {
         if straddles(span.start) || straddles(span.end) {
             return Err(Error::Seam { message });
         }
+        let ids_before = tokens[..before].iter().map(|(id, _)| id);
+        if self.content_tokens == ContentTokens::Text {
+            // Text of special tokens cannot be told from them in `text`, so the prompt is encoded from its messages.
+            let prompt = self.ids(&messages[..message], Ending::Prompt)?;
+            return if prompt.iter().eq(ids_before) { Ok(()) } else { Err(Error::Seam { message }) };
+        }
         // Whole tokens are not enough: a rule that looks ahead can split the prompt's last white space otherwise when
         // an answer follows. It cannot look past a special token, so the check starts at the last one.
         let barrier = tokens[..before].iter().rposition(|(id, _)| self.tokenizer.is_barrier(*id)).unwrap_or(0);
         let from = tokens.get(barrier).map_or(0, |(_, bytes)| bytes.start);
         let alone = self.tokenizer.encode(&text[from..span.start])?;
-        if !alone.iter().eq(tokens[barrier..before].iter().map(|(id, _)| id)) {
+        if !alone.iter().eq(ids_before.skip(barrier)) {
             return Err(Error::Seam { message });
         }
         Ok(())
     }
 }
 
-/// Letters that occur in none of the contents and not in the template.
-fn mark_absent_from(messages: &[Message], template: &str) -> String {
-    let mut mark = "QXZJ".to_string();
-    while template.contains(&mark) || messages.iter().any(|message| message.content.contains(&mark)) {
-        mark.push_str("KVWY");
-    }
-    mark
-}
-
 /// Splits at `mark` if it occurs exactly once.
 fn split_once_only<'a>(text: &'a str, mark: &str) -> Option<(&'a str, &'a str)> {
     text.split_once(mark).filter(|(_, after)| !after.contains(mark))
+}
+
+/// `eos_token_id` of a generation configuration: absent, null, a number or a list.
+fn eos_ids(generation: &Map<String, Json>) -> Result<Vec<u32>> {
+    let found = generation.get("eos_token_id").unwrap_or(&Json::Null);
+    let listed = match found {
+        Json::Null => &[][..],
+        Json::Array(ids) => ids,
+        one => std::slice::from_ref(one),
+    };
+    let ids: Option<_> = listed.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect();
+    let rule = "must be a token id or a list of token ids";
+    ids.ok_or_else(|| Error::Setting { name: "eos_token_id", value: found.to_string(), rule })
 }
 
 fn default_config(template: &ChatTemplate) -> Map<String, Json> {

@@ -8,7 +8,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
+use tokenizers::{
+    Model, NormalizedString, Normalizer, OffsetType, PostProcessorWrapper, PreTokenizedString, PreTokenizer,
+    Tokenizer as Inner,
+};
 
 use crate::error::{Error, Result};
 use crate::jsonl::write_atomic;
@@ -80,6 +83,30 @@ impl Tokenizer {
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
         let encoding = self.inner.encode(text, false).map_err(|e| Error::tokenizer("encode", e))?;
         Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(|(&id, &(from, to))| (id, from..to)).collect())
+    }
+
+    /// Ids of `text` as if the vocabulary had no added tokens, special or not, each with its bytes of `text`.
+    pub(crate) fn encode_literally(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let encode = || {
+            let mut normalized = NormalizedString::from(text);
+            if let Some(normalizer) = self.inner.get_normalizer() {
+                normalizer.normalize(&mut normalized)?;
+            }
+            let mut pieces = PreTokenizedString::from(normalized);
+            if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
+                pre_tokenizer.pre_tokenize(&mut pieces)?;
+            }
+            pieces.tokenize(|piece| self.inner.get_model().tokenize(piece.get()))?;
+            pieces.into_encoding(None, 0, OffsetType::Byte)
+        };
+        let encoding = encode().map_err(|e| Error::tokenizer("encode", e))?;
+        Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(|(&id, &(from, to))| (id, from..to)).collect())
+    }
+
+    /// Text of every added token, and whether it is special.
+    pub(crate) fn added_tokens(&self) -> impl Iterator<Item = (&str, bool)> {
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        added.values().map(|token| (token.content.as_str(), token.special))
     }
 
     /// Text of `ids`; bytes that are not UTF-8 become U+FFFD. `skip_special` leaves special tokens out.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rl_core::random::RandomKey;
 use rl_data::{Message, Renderer, Role};
-use tch::Device;
+use tch::{Device, Kind};
 
 use crate::checkpoint::{SideFiles, read_config, read_tensors};
 use crate::decoder::Decoder;
@@ -23,15 +23,23 @@ pub struct ChatModel {
 }
 
 impl ChatModel {
-    /// Loads a folder in the Hugging Face layout.
+    /// Loads a folder in the Hugging Face layout, with weights in f32.
     ///
     /// # Errors
     /// A missing folder or file, tensors that do not match the config, or a tokenizer with more ids than the model.
     pub fn load(folder: &Path, device: Device) -> Result<Self> {
+        Self::load_as(folder, Kind::Float, device)
+    }
+
+    /// As [`ChatModel::load`], with weights of type `kind`: f32, bf16 or f16.
+    ///
+    /// # Errors
+    /// As [`ChatModel::load`]; [`Error::Argument`] for another `kind`.
+    pub fn load_as(folder: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = read_config(folder)?;
         let renderer = Renderer::from_folder(folder)?;
         check_vocabulary(&renderer, config.vocab_size)?;
-        let decoder = Decoder::from_tensors(config, read_tensors(folder, device)?, device)?;
+        let decoder = Decoder::from_tensors(config, read_tensors(folder, device)?, kind, device)?;
         Ok(ChatModel { decoder, renderer, side_files: SideFiles::from_folder(folder)? })
     }
 

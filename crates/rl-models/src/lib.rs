@@ -1,4 +1,4 @@
-//! Llama-family decoders on libtorch: checkpoints and GGUF files, log-probabilities, generation.
+//! Llama and Qwen decoders on libtorch: checkpoints and GGUF files, log-probabilities, generation.
 //!
 //! One model code serves sampling and training: [`Decoder`] runs packed sequences for training and prefill, and the same
 //! layers against a key/value cache while decoding. A [`ChatModel`] adds tokenizer and
@@ -7,16 +7,24 @@
 mod attention;
 mod chat_model;
 pub mod checkpoint;
+mod chunked_head;
 pub mod config;
 mod decoder;
 mod episode;
 pub mod error;
+pub mod family;
 pub mod generate;
 pub mod gguf;
 mod heads;
 mod linear;
+mod llama;
 mod log_probs;
+mod lora;
+mod mlp;
+mod norm;
 mod packed;
+mod qwen;
+mod reward_model;
 mod rope;
 
 use std::collections::BTreeMap;
@@ -26,9 +34,11 @@ pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use episode::{Episode, play_episodes};
 pub use error::{Error, Result};
-pub use heads::ValueHead;
-pub use log_probs::{token_entropies, token_log_probs};
+pub use heads::{RewardHead, ValueHead};
+pub use log_probs::{token_entropies, token_log_probs, token_log_probs_and_entropies};
+pub use lora::{LoraConfig, TargetModules};
 pub use packed::Packed;
+pub use reward_model::RewardModel;
 
 /// Moves the tensor `name` out of `tensors`.
 fn take(tensors: &mut BTreeMap<String, tch::Tensor>, name: &str) -> Result<tch::Tensor> {

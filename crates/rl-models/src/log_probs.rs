@@ -1,20 +1,22 @@
-//! Log-probabilities of chosen tokens: the head runs on labelled rows only, in chunks.
+//! Log-probabilities and entropies of chosen tokens: the head runs on labelled rows only, and its logits are never held.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Tensor};
 
-use crate::Result;
+use crate::chunked_head::{ChunkedHead, TILE_BYTES};
 use crate::decoder::Decoder;
-
-/// Rows of the vocabulary projection that are made at a time.
-const CHUNK_ROWS: i64 = 1024;
+use crate::{Error, Result};
 
 /// Log-probabilities of `label_ids` `[labels]` at the hidden rows `label_rows` `[labels]`, f32 `[labels]`.
 ///
 /// `hidden` `[tokens, hidden]` is the output of [`Decoder::hidden_states`]; row `r` predicts the token after `r`. The
-/// distribution is that of the logits divided by `temperature`. Gradients flow to `hidden` and the head.
+/// distribution is that of the logits divided by `temperature`. Gradients flow to `hidden` and, unless it is frozen, to
+/// the head. The projection runs in tiles, which the backward pass makes again: memory does not grow with
+/// `labels x vocab`, and with `vocab` only by the head's own gradient.
 ///
 /// # Errors
-/// [`crate::Error::Torch`] when libtorch refuses an operation, as for want of memory.
+/// [`Error::Argument`] for a temperature that is not positive and finite, and for rows and ids of different lengths;
+/// [`Error::TokenOutOfRange`] on the CPU (a GPU is not waited for: there such a label gives NaN); [`Error::Tch`] when
+/// libtorch refuses an operation, as for want of memory.
 pub fn token_log_probs(
     decoder: &Decoder,
     hidden: &Tensor,
@@ -22,12 +24,23 @@ pub fn token_log_probs(
     label_ids: &Tensor,
     temperature: f64,
 ) -> Result<Tensor> {
-    let chunks = chunk_bounds(label_rows.size1()?).map(|(start, len)| {
-        let log_softmax = chunk_log_softmax(decoder, hidden, &label_rows.f_narrow(0, start, len)?, temperature)?;
-        let labels = label_ids.f_narrow(0, start, len)?.f_unsqueeze(1)?;
-        Ok(log_softmax.f_gather(1, &labels, false)?.f_squeeze_dim(1)?)
-    });
-    Ok(Tensor::f_cat(&chunks.collect::<Result<Vec<_>>>()?, 0)?)
+    Ok(head(decoder, hidden, label_rows, label_ids, temperature)?.run(false)?.0)
+}
+
+/// As [`token_log_probs`], and the entropies in nats of the same distributions, f32 `[labels]`; both with gradients.
+///
+/// # Errors
+/// As [`token_log_probs`].
+pub fn token_log_probs_and_entropies(
+    decoder: &Decoder,
+    hidden: &Tensor,
+    label_rows: &Tensor,
+    label_ids: &Tensor,
+    temperature: f64,
+) -> Result<(Tensor, Tensor)> {
+    let (log_probs, entropies) = head(decoder, hidden, label_rows, label_ids, temperature)?.run(true)?;
+    let missing = || Error::Argument { name: "entropies", value: "none".into(), reason: "were asked for".into() };
+    Ok((log_probs, entropies.ok_or_else(missing)?))
 }
 
 /// Entropies in nats of the next-token distributions at `rows` `[labels]` of `hidden`, f32 `[labels]`, without gradient.
@@ -35,30 +48,40 @@ pub fn token_log_probs(
 /// # Errors
 /// As [`token_log_probs`].
 pub fn token_entropies(decoder: &Decoder, hidden: &Tensor, rows: &Tensor, temperature: f64) -> Result<Tensor> {
-    tch::no_grad(|| {
-        let chunks = chunk_bounds(rows.size1()?).map(|(start, len)| {
-            let log_softmax = chunk_log_softmax(decoder, hidden, &rows.f_narrow(0, start, len)?, temperature)?;
-            let surprise = log_softmax.f_exp()?.f_mul(&log_softmax)?;
-            Ok(surprise.f_sum_dim_intlist(-1, false, Kind::Float)?.f_neg()?)
-        });
-        Ok(Tensor::f_cat(&chunks.collect::<Result<Vec<_>>>()?, 0)?)
-    })
+    let ids = rows.f_zeros_like()?; // any column will do, its log-probability is not used
+    tch::no_grad(|| Ok(token_log_probs_and_entropies(decoder, hidden, rows, &ids, temperature)?.1))
 }
 
-/// Log-softmax in f32 of the logits at `rows` `[len]` of `hidden`, `[len, vocab]`.
-fn chunk_log_softmax(decoder: &Decoder, hidden: &Tensor, rows: &Tensor, temperature: f64) -> Result<Tensor> {
-    let mut logits = decoder.logits(&hidden.f_index_select(0, rows)?)?.f_to_kind(Kind::Float)?;
-    if temperature != 1.0 {
-        logits = logits.f_div_scalar(temperature)?;
+fn head(
+    decoder: &Decoder,
+    hidden: &Tensor,
+    label_rows: &Tensor,
+    label_ids: &Tensor,
+    temperature: f64,
+) -> Result<ChunkedHead> {
+    if !(temperature.is_finite() && 0.0 < temperature) {
+        let reason = "must be positive and finite; greedy choice has no log-probability".into();
+        return Err(Error::Argument { name: "temperature", value: temperature.to_string(), reason });
     }
-    Ok(logits.f_log_softmax(-1, Kind::Float)?)
-}
-
-fn chunk_bounds(rows: i64) -> impl Iterator<Item = (i64, i64)> {
-    // At least one chunk, so that no labels give an empty tensor rather than no tensor.
-    let num_chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
-    (0..num_chunks.max(1)).map(move |chunk| {
-        let start = chunk * CHUNK_ROWS;
-        (start, CHUNK_ROWS.min(rows - start))
+    let (rows, ids) = (label_rows.size1()?, label_ids.size1()?);
+    if rows != ids {
+        let reason = format!("one id is needed for each of the {rows} rows");
+        return Err(Error::Argument { name: "label_ids", value: format!("{ids} ids"), reason });
+    }
+    let vocab_size = decoder.config().vocab_size;
+    if label_ids.device() == Device::Cpu && 0 < ids {
+        for id in [label_ids.f_min()?.f_int64_value(&[])?, label_ids.f_max()?.f_int64_value(&[])?] {
+            if id < 0 || vocab_size <= id {
+                return Err(Error::TokenOutOfRange { id, vocab_size });
+            }
+        }
+    }
+    Ok(ChunkedHead {
+        hidden: hidden.shallow_clone(),
+        weight: decoder.head_weight()?.shallow_clone(),
+        rows: label_rows.shallow_clone(),
+        ids: label_ids.shallow_clone(),
+        temperature,
+        tile_bytes: TILE_BYTES,
     })
 }

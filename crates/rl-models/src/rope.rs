@@ -1,42 +1,56 @@
 //! Rotary position embedding in the layout of Hugging Face checkpoints (halves, not interleaved pairs).
 
+mod scaling;
+
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
 use crate::config::ModelConfig;
+pub use scaling::RopeScaling;
+pub(crate) use scaling::{read_scaling, write_scaling};
 
-/// Cosines and sines of every position, `[max_positions, head_dim]`.
+/// The frequencies of a model's rotations.
 ///
-/// Su et al. 2021, section 3.4.2: <https://arxiv.org/abs/2104.09864>. Angle `i` of position `p` is
-/// `p * theta^(-2i / head_dim)`; the second half of a row repeats the first.
+/// Su et al. 2021, section 3.4.2: <https://arxiv.org/abs/2104.09864>. Frequency `i` is `theta^(-2i / head_dim)`, then
+/// scaled by [`RopeScaling`]; position `p` turns pair `i` by `p` times that. Nothing is tabulated, so no position is too
+/// far and a long context costs no memory.
 #[derive(Debug)]
-pub struct RotaryTable {
-    cos: Tensor,
-    sin: Tensor,
+pub(crate) struct RotaryEmbedding {
+    /// Radians per token, f32 `[head_dim / 2]`.
+    inv_freq: Tensor,
+    kind: Kind,
 }
 
-impl RotaryTable {
-    /// The table of a model, computed in f64 and stored in f32 on `device`.
-    pub fn new(config: &ModelConfig, device: Device) -> Self {
+impl RotaryEmbedding {
+    /// The rotations of a model whose activations have type `kind`.
+    ///
+    /// The frequencies are computed in f32, step by step as transformers does: at position 100,000 the rounding of a
+    /// frequency is a visible angle, and it is the one the model was trained with.
+    pub fn new(config: &ModelConfig, kind: Kind, device: Device) -> Result<Self> {
         let head_dim = config.head_dim();
-        let positions = Tensor::arange(config.max_position_embeddings, (Kind::Double, Device::Cpu));
-        let exponents = Tensor::arange_start_step(0, head_dim, 2, (Kind::Double, Device::Cpu)) / head_dim as f64;
-        let frequencies = (exponents * -config.rope_theta.ln()).exp();
-        let angles = positions.outer(&frequencies); // [max_positions, head_dim / 2]
-        let angles = Tensor::cat(&[&angles, &angles], 1); // [max_positions, head_dim]
-        let on_device = |table: Tensor| table.to_kind(Kind::Float).to_device(device);
-        RotaryTable { cos: on_device(angles.cos()), sin: on_device(angles.sin()) }
+        let exponents = Tensor::f_arange_start_step(0, head_dim, 2, (Kind::Float, Device::Cpu))?;
+        let powers = Tensor::f_pow_scalar(config.rope_theta, &exponents.f_div_scalar(head_dim as f64)?)?;
+        let frequencies = Vec::<f32>::try_from(powers.f_reciprocal()?)?;
+        let scaled: Vec<f32> = frequencies.iter().map(|&f| config.rope_scaling.scale(f64::from(f)) as f32).collect();
+        Ok(RotaryEmbedding { inv_freq: Tensor::f_from_slice(&scaled)?.f_to_device(device)?, kind })
     }
 
     /// Cosines and sines of `positions` `[tokens]`, each `[tokens, 1, head_dim]`, to be used by every layer.
+    ///
+    /// Angles and their functions are f32, then cast to the activations' type; the second half of a row repeats the
+    /// first.
     pub fn at(&self, positions: &Tensor) -> Result<(Tensor, Tensor)> {
-        let row = |table: &Tensor| table.f_index_select(0, positions)?.f_unsqueeze(1);
-        Ok((row(&self.cos)?, row(&self.sin)?))
+        let angles = positions.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_mul(&self.inv_freq)?; // [tokens, head_dim / 2]
+        let row = |half: Tensor| -> Result<Tensor> {
+            let half = half.f_to_kind(self.kind)?;
+            Ok(Tensor::f_cat(&[&half, &half], 1)?.f_unsqueeze(1)?)
+        };
+        Ok((row(angles.f_cos()?)?, row(angles.f_sin()?)?))
     }
 }
 
-/// Rotates `xs` `[tokens, heads, head_dim]` by the angles of [`RotaryTable::at`].
-pub fn rotate(xs: &Tensor, (cos, sin): (&Tensor, &Tensor)) -> Result<Tensor> {
+/// Rotates `xs` `[tokens, heads, head_dim]` by the angles of [`RotaryEmbedding::at`].
+pub(crate) fn rotate(xs: &Tensor, (cos, sin): (&Tensor, &Tensor)) -> Result<Tensor> {
     let half = xs.size3()?.2 / 2;
     let (first, second) = (xs.f_narrow(2, 0, half)?, xs.f_narrow(2, half, half)?);
     let turned = Tensor::f_cat(&[second.f_neg()?, first], 2)?;

@@ -8,6 +8,19 @@ pub enum Error {
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
+    /// libtorch refused an operation of the shim.
+    #[error("libtorch: {0}")]
+    Shim(String),
+    /// An argument that cannot be used.
+    #[error("`{name}` is {value}: {reason}")]
+    Argument {
+        /// Parameter name.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What is needed.
+        reason: String,
+    },
     /// A device name that is not `auto`, `cpu`, `cuda` or `cuda:N`.
     #[error("device `{0}` is not known; use `auto`, `cpu`, `cuda` or `cuda:N`")]
     UnknownDevice(String),
@@ -32,6 +45,20 @@ pub enum Error {
     NonFiniteGradient {
         /// Parameter name.
         tensor: String,
+    },
+    /// An optimizer step was asked for and no parameter has a gradient.
+    #[error("none of {num_parameters} parameters has a gradient; run the backward pass before the step")]
+    NoGradient {
+        /// Parameters of the optimizer.
+        num_parameters: usize,
+    },
+    /// Tensors of one call are on different devices.
+    #[error("{first} but {second}; move them to one device")]
+    MixedDevices {
+        /// A tensor and its device.
+        first: String,
+        /// Another, on another device.
+        second: String,
     },
     /// Saved optimizer state does not fit the parameters.
     #[error("optimizer state does not fit: {0}")]

@@ -1,21 +1,30 @@
 //! What libtorch has and tch hides, behind a safe interface.
 //!
 //! Here: choosing a device (with CUDA opened at run time), thread settings, AdamW with a state that can be saved,
-//! gradient norms and clipping, and read-only file maps. This is the only crate of the workspace with `unsafe` code.
+//! gradient norms and clipping, graph nodes written in Rust and activation checkpointing, and read-only file maps. This is the only crate of the workspace with `unsafe` code.
 //! Deliberately absent: models, files' meanings, training loops.
 #![allow(unsafe_code)]
 
+pub mod attention;
+pub mod autograd;
 pub mod error;
+mod ffi;
+pub mod foreach;
 mod gradient;
+pub mod kernels;
 mod mapped_file;
+pub mod memory;
 mod optimizer;
 mod runtime;
+mod settings;
 
 pub use error::{Error, Result};
 pub use gradient::{clip_grad_norm, grad_norm, zero_grad};
 pub use mapped_file::MappedFile;
+pub use memory::{MemoryReport, MemoryTracker, peak_resident_bytes};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use runtime::{default_device, describe_devices, parse_device, set_num_threads};
+pub use settings::{AttentionKernels, Determinism, RuntimeSettings};
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

@@ -49,7 +49,7 @@ pub fn set_num_threads(num_threads: usize) {
 }
 
 /// Opens `libtorch_cuda.so` once; its load registers the CUDA kernels with libtorch's dispatcher.
-fn open_cuda() -> std::result::Result<(), String> {
+pub(crate) fn open_cuda() -> std::result::Result<(), String> {
     static OPENED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     OPENED.get_or_init(|| open_library("libtorch_cuda.so")).clone()
 }

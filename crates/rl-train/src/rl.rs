@@ -260,7 +260,7 @@ impl RlTrainer {
         let num_tokens: usize = rows.iter().map(TrainingRow::num_labels).sum();
         let num_turns: usize = minibatch.iter().map(|&index| samples[index].value_positions.len()).sum();
         let mut ratio_deviation = 0.0_f64;
-        self.optimizer.zero_grad();
+        self.optimizer.zero_grad()?;
         for indices in micro_batches(&rows, self.config.micro_batch_tokens) {
             let micro = MicroBatch::new(&self.model, &rows, indices)?;
             let chosen: Vec<usize> = micro.rows.iter().map(|&row| minibatch[row]).collect();

@@ -131,7 +131,7 @@ impl SftTrainer {
         let num_labels: usize = batch.iter().map(TrainingRow::num_labels).sum();
         let num_tokens: usize = batch.iter().map(|row| row.ids.len()).sum();
 
-        self.optimizer.zero_grad();
+        self.optimizer.zero_grad()?;
         let mut loss = 0.0;
         for rows in micro_batches(&batch, self.config.micro_batch_tokens) {
             let micro = MicroBatch::new(&self.model, &batch, rows)?;
@@ -215,6 +215,8 @@ fn new_model(shape: &NewModelConfig, records: &[ChatRecord], seed: u64, device: 
         max_position_embeddings: shape.max_position_embeddings,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
+        rope_scaling: Default::default(),
+        sliding_window: Default::default(),
         tie_word_embeddings: true,
         attention_bias: false,
         mlp_bias: false,

@@ -6,7 +6,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
-use crate::attention::{AttentionContext, PackedAttention};
+use crate::attention::{AttentionContext, AttentionShape, PackedAttention};
 use crate::decoder::Decoder;
 use crate::packed::Packed;
 
@@ -33,9 +33,8 @@ impl KeyValueCache {
     /// A cache without slots; [`KeyValueCache::reserve`] makes them.
     pub fn new(decoder: &Decoder) -> Self {
         let config = decoder.config();
-        let kind = decoder.parameters().first().map_or(Kind::Float, |(_, tensor)| tensor.kind());
         let shape = [0, config.num_key_value_heads, 0, config.head_dim()];
-        let empty = || Tensor::empty(shape, (kind, decoder.device()));
+        let empty = || Tensor::empty(shape, (decoder.kind(), decoder.device()));
         KeyValueCache {
             layers: (0..config.num_hidden_layers).map(|_| KeyValue { keys: empty(), values: empty() }).collect(),
             num_slots: 0,
@@ -144,8 +143,8 @@ impl<'a> PrefillAttention<'a> {
 }
 
 impl AttentionContext for PrefillAttention<'_> {
-    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let KeyValue { keys, values } = &self.cache.layers[layer];
+    fn attend(&mut self, shape: AttentionShape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let KeyValue { keys, values } = &self.cache.layers[shape.layer];
         for (buffer, rows) in [(keys, k), (values, v)] {
             for (slots, bounds) in self.slots_of.iter().zip(self.packed.boundaries.windows(2)) {
                 let length = bounds[1] - bounds[0];
@@ -155,7 +154,7 @@ impl AttentionContext for PrefillAttention<'_> {
                 }
             }
         }
-        PackedAttention(self.packed).attend(layer, q, k, v)
+        PackedAttention(self.packed).attend(shape, q, k, v)
     }
 }
 
@@ -166,14 +165,8 @@ pub(super) struct CachedAttention<'a> {
     lengths: &'a [i64],
     /// Row of each new key in the flattened cache, `[slots * kv_heads]`.
     rows: Tensor,
-    filled: Filled,
-}
-
-/// What attention by libtorch's own operator must know of the lengths.
-struct Filled {
-    longest: i64,
-    /// 0 where a slot has a token and minus infinity after it, `[slots, 1, 1, longest]`; none for equal lengths.
-    mask: Option<Tensor>,
+    /// By window, what a layer may see: 0 there and minus infinity elsewhere, `[slots, 1, 1, longest]`.
+    masks: Vec<(Option<i64>, Tensor)>,
 }
 
 impl<'a> CachedAttention<'a> {
@@ -185,61 +178,50 @@ impl<'a> CachedAttention<'a> {
             rows.extend(heads.map(|head| (head * cache.capacity) as i64 + length - 1));
         }
         let rows = Tensor::from_slice(&rows).f_to_device(device)?;
-        let kind = cache.layers.first().map_or(Kind::Float, |layer| layer.keys.kind());
-        let filled = Filled::new(lengths, kind, device)?;
-        Ok(CachedAttention { cache, lengths, rows, filled })
+        Ok(CachedAttention { cache, lengths, rows, masks: Vec::new() })
     }
-}
 
-impl Filled {
-    fn new(lengths: &[i64], kind: Kind, device: Device) -> Result<Self> {
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        if lengths.iter().all(|&length| length == longest) {
-            return Ok(Filled { longest, mask: None });
+    /// What a layer with this window sees; made once per step and window.
+    fn mask(&mut self, window: Option<i64>, longest: i64, like: &Tensor) -> Result<Tensor> {
+        let window = window.filter(|&window| window < longest);
+        if let Some((_, mask)) = self.masks.iter().find(|(of, _)| *of == window) {
+            return Ok(mask.shallow_clone());
         }
-        let columns = Tensor::f_arange(longest, (Kind::Int64, device))?;
-        let lengths = Tensor::from_slice(lengths).f_to_device(device)?;
-        let beyond = columns.f_ge_tensor(&lengths.f_unsqueeze(1)?)?; // [slots, longest]
-        let mask = Tensor::f_zeros([lengths.size1()?, longest], (kind, device))?;
-        let mask = mask.f_masked_fill(&beyond, f64::NEG_INFINITY)?.f_unsqueeze(1)?.f_unsqueeze(1)?;
-        Ok(Filled { longest, mask: Some(mask) })
+        let last = Tensor::from_slice(self.lengths).f_to_device(like.device())?.f_sub_scalar(1)?.f_unsqueeze(1)?;
+        let ages = last.f_sub(&Tensor::f_arange(longest, (Kind::Int64, like.device()))?)?; // [slots, longest]
+        let mut hidden = ages.f_lt(0)?;
+        if let Some(window) = window {
+            hidden = hidden.f_logical_or(&ages.f_ge(window)?)?;
+        }
+        let mask = Tensor::f_zeros(ages.size(), (like.kind(), like.device()))?;
+        let mask = mask.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_view([-1, 1, 1, longest])?;
+        self.masks.push((window, mask.shallow_clone()));
+        Ok(mask)
     }
 }
 
 impl AttentionContext for CachedAttention<'_> {
-    fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    fn attend(&mut self, shape: AttentionShape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let (slots, kv_heads, head_dim) = k.size3()?;
-        let KeyValue { keys, values } = &self.cache.layers[layer];
+        let KeyValue { keys, values } = &self.cache.layers[shape.layer];
         for (buffer, new) in [(keys, k), (values, v)] {
             let new = new.f_reshape([slots * kv_heads, head_dim])?;
             let _ = buffer.f_view([-1, head_dim])?.f_index_copy_(0, &self.rows, &new)?;
         }
-        attend_filled(q, keys, values, self.lengths, &self.filled)
+        if q.device() == Device::Cpu {
+            return Ok(rl_torch::kernels::cached_attention(q, keys, values, self.lengths, shape.window)?);
+        }
+        let longest = self.lengths.iter().copied().max().unwrap_or(0);
+        let used = |buffer: &Tensor| -> Result<Tensor> {
+            Ok(buffer.f_narrow(0, 0, slots)?.f_narrow(2, 0, longest)?) // [slots, kv_heads, longest, head_dim]
+        };
+        let (keys, values) = (used(keys)?, used(values)?);
+        // The query heads that share a key/value head stand in as its query positions: no keys are repeated.
+        let (heads, group) = (q.size3()?.1, q.size3()?.1 / kv_heads);
+        let mask = self.mask(shape.window, longest, q)?.f_expand([slots, kv_heads, group, longest], false)?;
+        let q = q.f_reshape([slots, kv_heads, group, head_dim])?;
+        let attended =
+            Tensor::f_scaled_dot_product_attention(&q, &keys, &values, Some(&mask), 0.0, false, None, false)?;
+        Ok(attended.f_reshape([slots, heads, head_dim])?)
     }
-}
-
-/// Attention output `[slots, heads, head_dim]` of `q` `[slots, heads, head_dim]` over the first `lengths[slot]` tokens of
-/// each slot of `keys` and `values` `[all slots, kv_heads, capacity, head_dim]`.
-fn attend_filled(q: &Tensor, keys: &Tensor, values: &Tensor, _lengths: &[i64], filled: &Filled) -> Result<Tensor> {
-    let (slots, num_heads, head_dim) = q.size3()?;
-    let kv_heads = keys.size4()?.1;
-    let used = |buffer: &Tensor| -> Result<Tensor> {
-        Ok(buffer.f_narrow(0, 0, slots)?.f_narrow(2, 0, filled.longest)?) // [slots, kv_heads, longest, head_dim]
-    };
-    // The query heads that share a key/value head stand in as its query positions: no keys are repeated.
-    let group = num_heads / kv_heads;
-    let q = q.f_reshape([slots, kv_heads, group, head_dim])?;
-    let mask = filled.mask.as_ref();
-    let mask = mask.map(|mask| mask.f_expand([slots, kv_heads, group, filled.longest], false)).transpose()?;
-    let attended = Tensor::f_scaled_dot_product_attention(
-        &q,
-        &used(keys)?,
-        &used(values)?,
-        mask.as_ref(),
-        0.0,
-        false,
-        None,
-        false,
-    )?;
-    Ok(attended.f_reshape([slots, num_heads, head_dim])?)
 }

@@ -36,6 +36,8 @@ pub(super) fn config(gguf: &Gguf) -> Result<ModelConfig> {
         max_position_embeddings: integer("llama.context_length")?,
         rms_norm_eps: required(eps_key, metadata.float(eps_key)?)?,
         rope_theta: metadata.float("llama.rope.freq_base")?.unwrap_or(10_000.0), // the format's default
+        rope_scaling: Default::default(),
+        sliding_window: Default::default(),
         tie_word_embeddings: gguf.tensor("output.weight").is_none(),
         attention_bias: gguf.tensor("blk.0.attn_q.bias").is_some(),
         mlp_bias: gguf.tensor("blk.0.ffn_up.bias").is_some(),

@@ -23,7 +23,7 @@ pub fn load(folder: &Path) -> Decoder {
     rl_torch::set_num_threads(1);
     let config = checkpoint::read_config(folder).unwrap();
     let tensors = checkpoint::read_tensors(folder, Device::Cpu).unwrap();
-    Decoder::from_tensors(config, tensors, Device::Cpu).unwrap()
+    Decoder::from_tensors(config, tensors, Kind::Float, Device::Cpu).unwrap()
 }
 
 pub fn decoder(name: &str) -> Decoder {
@@ -36,7 +36,7 @@ pub fn decoder_with(name: &str, tensor: &str, change: impl FnOnce(&Tensor) -> Te
     let mut tensors: BTreeMap<String, Tensor> = checkpoint::read_tensors(&folder, Device::Cpu).unwrap();
     let changed = change(&tensors[tensor]);
     tensors.insert(tensor.to_string(), changed);
-    Decoder::from_tensors(checkpoint::read_config(&folder).unwrap(), tensors, Device::Cpu).unwrap()
+    Decoder::from_tensors(checkpoint::read_config(&folder).unwrap(), tensors, Kind::Float, Device::Cpu).unwrap()
 }
 
 /// Logits of one sequence at every position, `[seq * vocab]`.

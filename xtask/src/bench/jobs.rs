@@ -1,0 +1,153 @@
+//! What is measured, by whom, and what is compared with what.
+
+use clap::ValueEnum;
+
+/// A group of jobs that can be asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// Greedy decoding at batch 1, 8 and 32.
+    Decode,
+    /// 16 prompts x 8 sampled answers, their lengths spread from 8 to 256 tokens.
+    Rollout,
+    /// One optimizer step on 8 sequences of 32 to 512 tokens: tokens per second and peak memory.
+    Train,
+    /// Peak memory of a small decoder's step with a vocabulary of 8 thousand and of 150 thousand.
+    Memory,
+}
+
+/// Who runs a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Ours,
+    Peer,
+}
+
+impl Side {
+    /// As it stands in the results and on the page.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Peer => "peer",
+        }
+    }
+}
+
+/// One process to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Job {
+    pub workload: Workload,
+    pub side: Side,
+    /// As both measuring programs call it.
+    pub name: &'static str,
+    /// For the page.
+    pub what: &'static str,
+    /// The metric that a progress line shows.
+    pub shown: &'static str,
+    /// Memory that must be free before it starts.
+    pub needs_bytes: u64,
+}
+
+const DECODE: &str = "decode_tokens_per_second";
+const USEFUL: &str = "useful_tokens_per_second";
+const GENERATION_BYTES: u64 = 3_000_000_000;
+/// A padded batch with the logits of every position.
+const PADDED_STEP_BYTES: u64 = 16_000_000_000;
+const PACKED_STEP_BYTES: u64 = 9_000_000_000;
+
+const fn job(
+    workload: Workload,
+    side: Side,
+    name: &'static str,
+    what: &'static str,
+    shown: &'static str,
+    needs_bytes: u64,
+) -> Job {
+    Job { workload, side, name, what, shown, needs_bytes }
+}
+
+/// Every job in the order it runs: each of ours is followed by those of the peer that do the same work.
+pub const JOBS: &[Job] = &[
+    job(Workload::Decode, Side::Ours, "decode-1", "one sequence", DECODE, GENERATION_BYTES),
+    job(Workload::Decode, Side::Peer, "decode-1", "transformers `generate`", DECODE, GENERATION_BYTES),
+    job(Workload::Decode, Side::Ours, "decode-8", "8 sequences together", DECODE, GENERATION_BYTES),
+    job(Workload::Decode, Side::Peer, "decode-8", "transformers `generate`", DECODE, GENERATION_BYTES),
+    job(Workload::Decode, Side::Ours, "decode-32", "32 sequences together", DECODE, GENERATION_BYTES),
+    job(Workload::Decode, Side::Peer, "decode-32", "transformers `generate`", DECODE, GENERATION_BYTES),
+    job(Workload::Rollout, Side::Ours, "rollout", "all requests, slots refilled", USEFUL, GENERATION_BYTES),
+    job(Workload::Rollout, Side::Peer, "rollout-rows-32", "`generate`, batches of 32", USEFUL, GENERATION_BYTES),
+    job(Workload::Rollout, Side::Peer, "rollout-rows-128", "`generate`, all 128 together", USEFUL, GENERATION_BYTES),
+    job(Workload::Train, Side::Ours, "train", "all sequences packed", USEFUL, PACKED_STEP_BYTES),
+    job(Workload::Train, Side::Peer, "train-trl", "TRL's SFTTrainer, padded batch of 8", USEFUL, PADDED_STEP_BYTES),
+    job(Workload::Train, Side::Ours, "train-micro-512", "packed, 512 tokens at a time", USEFUL, PACKED_STEP_BYTES),
+    job(Workload::Train, Side::Peer, "train-loop-padded", "own loop, padded batch of 8", USEFUL, PADDED_STEP_BYTES),
+    job(Workload::Train, Side::Peer, "train-loop-one-by-one", "own loop, no padding", USEFUL, PACKED_STEP_BYTES),
+    job(Workload::Memory, Side::Ours, "memory-8k", "vocabulary 8 192", BACKWARD_BYTES, GENERATION_BYTES),
+    job(Workload::Memory, Side::Ours, "memory-150k", "vocabulary 150 016", BACKWARD_BYTES, PACKED_STEP_BYTES),
+];
+
+/// What forward and backward hold beyond weights, gradients and optimizer state.
+pub const BACKWARD_BYTES: &str = "backward_bytes_beyond_state";
+
+/// One line of the main table.
+#[derive(Debug, Clone, Copy)]
+pub struct Comparison {
+    pub label: &'static str,
+    pub metric: &'static str,
+    /// Our job.
+    pub ours: &'static str,
+    /// The peer's jobs that it is held against; the best of them counts.
+    pub peers: &'static [&'static str],
+    /// How many times better we mean to be.
+    pub aim: f64,
+    pub better: Better,
+}
+
+/// Which end of a metric is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    Higher,
+    Lower,
+}
+
+const fn faster(
+    label: &'static str,
+    metric: &'static str,
+    ours: &'static str,
+    peers: &'static [&'static str],
+    aim: f64,
+) -> Comparison {
+    Comparison { label, metric, ours, peers, aim, better: Better::Higher }
+}
+
+/// The main table.
+pub const COMPARISONS: &[Comparison] = &[
+    faster("decode, batch 1", DECODE, "decode-1", &["decode-1"], 1.5),
+    faster("decode, batch 8", DECODE, "decode-8", &["decode-8"], 1.8),
+    faster("decode, batch 32", DECODE, "decode-32", &["decode-32"], 2.0),
+    faster("rollout", USEFUL, "rollout", &["rollout-rows-32", "rollout-rows-128"], 4.0),
+    faster("training step", USEFUL, "train", &["train-trl"], 3.0),
+    Comparison {
+        label: "training step, peak memory",
+        metric: "peak_bytes",
+        ours: "train",
+        peers: &["train-trl"],
+        aim: 2.0,
+        better: Better::Lower,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_comparison_names_jobs_that_exist() {
+        for comparison in COMPARISONS {
+            let exists = |side: Side, name: &str| JOBS.iter().any(|job| job.side == side && job.name == name);
+            assert!(exists(Side::Ours, comparison.ours), "{}", comparison.ours);
+            for peer in comparison.peers {
+                assert!(exists(Side::Peer, peer), "{peer}");
+            }
+        }
+    }
+}
