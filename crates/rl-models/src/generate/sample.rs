@@ -8,7 +8,7 @@
 //!
 //! Every choice is a function of the row's logits and its uniform number: other rows are never looked at.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::SamplingConfig;
 use super::truncate::Candidates;
@@ -173,7 +173,13 @@ struct Drawn {
 
 impl Drawn {
     fn greatest(&self) -> Result<Vec<Chosen>> {
-        let ids = self.scores.f_argmax(-1, true)?; // [rows, 1]
+        let blocks = Blocks::of(&self.scores)?;
+        // The first block with the greatest score, then the first place in it: the lowest id. Much faster than one
+        // `argmax` over the vocabulary, which libtorch does not vectorise on the CPU.
+        let found = blocks.reduce(|block| block.f_amax(-1, false))?.f_argmax(-1, true)?; // [rows, 1]
+        let ids = blocks.ids(&found)?; // [rows, block]
+        let within = self.scores.f_gather(1, &ids, false)?.f_argmax(-1, true)?;
+        let ids = ids.f_gather(1, &within, false)?; // [rows, 1]
         let log_probs = self.probabilities.f_gather(1, &ids, false)?.f_to_kind(Kind::Double)?.f_log()?;
         let full = match &self.full {
             Some(full) => full.f_gather(1, &ids, false)?.f_to_kind(Kind::Double)?,
@@ -188,29 +194,20 @@ impl Drawn {
     }
 
     fn by_inverse_cdf(&self, rows: &[Row]) -> Result<Vec<Chosen>> {
-        let (num_rows, vocab) = self.probabilities.size2()?;
-        let device = self.probabilities.device();
-        let block = BLOCK.min(vocab);
-        let (whole, rest) = (vocab / block, vocab % block);
-        let body = self.probabilities.f_narrow(1, 0, whole * block)?.f_view([num_rows, whole, block])?;
-        let mut sums = vec![body.f_sum_dim_intlist(-1, false, Kind::Float)?];
-        if 0 < rest {
-            let tail = self.probabilities.f_narrow(1, whole * block, rest)?;
-            sums.push(tail.f_sum_dim_intlist(-1, true, Kind::Float)?);
-        }
-        let cumulative = Tensor::f_cat(&sums, 1)?.f_cumsum(1, Kind::Double)?; // [rows, blocks]
-        let num_blocks = cumulative.size2()?.1;
+        let blocks = Blocks::of(&self.probabilities)?;
+        let sums = blocks.reduce(|block| block.f_sum_dim_intlist(-1, false, Kind::Float))?;
+        let cumulative = sums.f_cumsum(1, Kind::Double)?; // [rows, blocks]
+        let (num_rows, num_blocks) = cumulative.size2()?;
         let total = cumulative.f_narrow(1, num_blocks - 1, 1)?; // [rows, 1]
         // Strictly below the total, so that the block found has a positive sum.
         let below_one = 1.0 - 2.0 * f64::EPSILON;
         let uniforms: Vec<f64> = rows.iter().map(|row| row.uniform * below_one).collect();
-        let targets = Tensor::from_slice(&uniforms).f_to_device(device)?.f_unsqueeze(1)?.f_mul(&total)?; // [rows, 1]
+        let targets = Tensor::from_slice(&uniforms).f_to_device(total.device())?.f_unsqueeze(1)?.f_mul(&total)?; // [rows, 1]
         let found = cumulative.f_le_tensor(&targets)?.f_sum_dim_intlist(-1, true, Kind::Int64)?; // [rows, 1]
         let found = found.f_clamp_max(num_blocks - 1)?;
         let padded = Tensor::f_cat(&[Tensor::f_zeros_like(&total)?, cumulative], 1)?;
         let before = padded.f_gather(1, &found, false)?;
-        let ids = found.f_mul_scalar(block)?.f_add(&Tensor::f_arange(block, (Kind::Int64, device))?)?; // [rows, block]
-        let ids = ids.f_clamp_max(vocab - 1)?;
+        let ids = blocks.ids(&found)?; // [rows, block]
         let mut columns = vec![found.f_to_kind(Kind::Double)?, targets.f_sub(&before)?, total];
         columns.push(self.probabilities.f_gather(1, &ids, false)?.f_to_kind(Kind::Double)?);
         if let Some(full) = &self.full {
@@ -223,8 +220,8 @@ impl Drawn {
             if !(0.0 < total && total.is_finite()) {
                 return Err(non_finite());
             }
-            let start = found * block;
-            let len = block.min(vocab - start) as usize;
+            let start = found * blocks.size;
+            let len = blocks.size.min(blocks.vocab - start) as usize;
             let weights = &numbers[3..3 + len];
             let mut offset = None;
             for (index, &weight) in weights.iter().enumerate() {
@@ -238,10 +235,44 @@ impl Drawn {
             }
             let offset = offset.ok_or_else(non_finite)?;
             let log_prob = (weights[offset] / total).ln();
-            let full_log_prob = if self.full.is_some() { numbers[3 + block as usize + offset] } else { log_prob };
+            let full_log_prob = if self.full.is_some() { numbers[3 + blocks.size as usize + offset] } else { log_prob };
             Ok(Chosen { id: start + offset as i64, log_prob, full_log_prob })
         });
         chosen.collect()
+    }
+}
+
+/// A vocabulary cut into blocks of equal size, the last one possibly smaller.
+struct Blocks<'a> {
+    /// `[rows, vocab]`.
+    rows: &'a Tensor,
+    vocab: i64,
+    size: i64,
+}
+
+impl<'a> Blocks<'a> {
+    fn of(rows: &'a Tensor) -> Result<Self> {
+        let vocab = rows.size2()?.1;
+        Ok(Blocks { rows, vocab, size: BLOCK.min(vocab) })
+    }
+
+    /// `reduce` over the last dimension of every block, `[rows, blocks]`.
+    fn reduce(&self, reduce: impl Fn(&Tensor) -> std::result::Result<Tensor, TchError>) -> Result<Tensor> {
+        let whole = self.vocab / self.size;
+        let body = self.rows.f_narrow(1, 0, whole * self.size)?.f_view([-1, whole, self.size])?;
+        let reduced = reduce(&body)?;
+        let rest = self.vocab % self.size;
+        if rest == 0 {
+            return Ok(reduced);
+        }
+        let tail = reduce(&self.rows.f_narrow(1, whole * self.size, rest)?.f_unsqueeze(1)?)?;
+        Ok(Tensor::f_cat(&[reduced, tail], 1)?)
+    }
+
+    /// Ids of the block `found` `[rows, 1]` of each row, `[rows, block]`; past the vocabulary its last id again.
+    fn ids(&self, found: &Tensor) -> Result<Tensor> {
+        let offsets = Tensor::f_arange(self.size, (Kind::Int64, self.rows.device()))?;
+        Ok(found.f_mul_scalar(self.size)?.f_add(&offsets)?.f_clamp_max(self.vocab - 1)?)
     }
 }
 
@@ -253,4 +284,164 @@ fn to_host(columns: &[Tensor]) -> Result<Vec<f64>> {
 
 fn non_finite() -> Error {
     Error::NonFinite { what: "logits of the next token".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// f32 on our side, f64 after f32 logits on the other.
+    const LOG_PROB: f64 = 2e-6;
+    /// Uniform numbers on an even grid.
+    const GRID: usize = 4096;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        prompt_ids: Vec<i64>,
+        stop_ids: Vec<i64>,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        settings: serde_json::Map<String, serde_json::Value>,
+        logits: Vec<f32>,
+        probabilities: Vec<f64>,
+        full_log_probs: Vec<f64>,
+    }
+
+    fn golden() -> Golden {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/logits_processors.json");
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    }
+
+    /// The configuration of a case, read as a file's table would be.
+    fn config(case: &Case) -> SamplingConfig {
+        let mut settings = case.settings.clone();
+        settings.insert("max_new_tokens".into(), 8.into());
+        settings.insert("num_slots".into(), 1.into());
+        let config: SamplingConfig = serde_json::from_value(settings.into()).unwrap();
+        config.validate().unwrap();
+        config
+    }
+
+    fn distinct(ids: &[i64]) -> Vec<i64> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// What `sampler` draws from `logits` at every number of the grid, all in one batch.
+    fn draw_grid(sampler: &mut Sampler, logits: &[f32], seen: &[i64]) -> Vec<Chosen> {
+        let uniforms = (0..GRID).map(|index| (index as f64 + 0.5) / GRID as f64);
+        let is_too_short = 0 < sampler.config.min_new_tokens;
+        let rows: Vec<Row> = uniforms.map(|uniform| Row { uniform, seen, is_too_short }).collect();
+        let batch = Tensor::from_slice(logits).unsqueeze(0).repeat([GRID as i64, 1]);
+        sampler.choose(batch, &rows).unwrap()
+    }
+
+    #[test]
+    fn distributions_equal_those_of_transformers_processors() {
+        let Golden { prompt_ids, stop_ids, cases } = golden();
+        assert_eq!(cases.len(), 13);
+        for case in cases {
+            let config = config(&case);
+            let mut sampler = Sampler::new(config.clone(), stop_ids.clone());
+            let mut counts = vec![0_usize; case.logits.len()];
+            for chosen in draw_grid(&mut sampler, &case.logits, &distinct(&prompt_ids)) {
+                let id = chosen.id as usize;
+                counts[id] += 1;
+                let expected = case.probabilities[id].ln();
+                assert!(
+                    (chosen.log_prob - expected).abs() < LOG_PROB,
+                    "{config:?} {id}: {} {expected}",
+                    chosen.log_prob
+                );
+                let expected = case.full_log_probs[id];
+                assert!((chosen.full_log_prob - expected).abs() < LOG_PROB, "{config:?} {id} full");
+            }
+            // An interval of length p holds p * GRID points of the grid, one more or less at each of its ends.
+            for (id, (&count, &probability)) in counts.iter().zip(&case.probabilities).enumerate() {
+                let expected = probability * GRID as f64;
+                assert!((count as f64 - expected).abs() <= 1.0 + 1e-3, "{config:?} {id}: {count} of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_equals_after_penalty_and_mask() {
+        for vocab in [7_usize, 256, 300, 1000] {
+            let mut logits = vec![-1.0_f32; vocab];
+            (logits[vocab - 1], logits[vocab - 2], logits[3]) = (2.0, 2.0, 1.5);
+            let mut choose = |config: SamplingConfig, seen: &[i64], is_too_short| {
+                let mut sampler = Sampler::new(config, vec![vocab as i64 - 2]);
+                let row = Row { uniform: 0.9, seen, is_too_short };
+                sampler.choose(Tensor::from_slice(&logits).unsqueeze(0), &[row]).unwrap()[0]
+            };
+            let plain = SamplingConfig::greedy(4, 1);
+            let others = (vocab - 3) as f64 * f64::exp(-3.0) + f64::exp(-0.5);
+            let chosen = choose(plain.clone(), &[], false);
+            assert_eq!(chosen.id, vocab as i64 - 2, "{vocab}");
+            assert!((chosen.log_prob + (2.0 + others).ln()).abs() < LOG_PROB);
+            assert_eq!(chosen.log_prob, chosen.full_log_prob);
+            let short = SamplingConfig { min_new_tokens: 2, ..plain.clone() };
+            let chosen = choose(short.clone(), &[], true);
+            assert_eq!(chosen.id, vocab as i64 - 1);
+            assert!((chosen.log_prob + (1.0 + others).ln()).abs() < LOG_PROB, "without the masked one");
+            assert!((chosen.full_log_prob + (2.0 + others).ln()).abs() < LOG_PROB, "with it");
+            assert_eq!(choose(short, &[], false).id, vocab as i64 - 2);
+            let penalised = SamplingConfig { repetition_penalty: 2.0, ..plain };
+            assert_eq!(choose(penalised, &[vocab as i64 - 1, vocab as i64 - 2], false).id, 3);
+            logits[3] = -1.0;
+        }
+    }
+
+    /// A flat distribution over 5000 tokens: the nucleus is far larger than the first candidates.
+    #[test]
+    fn a_nucleus_larger_than_the_candidates_is_found_whole() {
+        const VOCAB: usize = 5000;
+        let logits: Vec<f32> = (0..VOCAB).map(|id| (id * 7919 % VOCAB) as f32 / 2500.0).collect();
+        let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+        for top_p in [0.05, 0.3, 0.9] {
+            let config = SamplingConfig { top_p, ..SamplingConfig::sampled(1, 1.0, 1) };
+            let mut ranked: Vec<f64> = logits.iter().map(|&logit| f64::from(logit).exp() / total).collect();
+            ranked.sort_unstable_by(|a, b| b.total_cmp(a));
+            let mut mass = 0.0;
+            let size = 1 + ranked
+                .iter()
+                .take_while(|&&p| {
+                    mass += p;
+                    mass < top_p
+                })
+                .count();
+            let mut sampler = Sampler::new(config, Vec::new());
+            let uniform = 1.0 - 1e-9;
+            let row = Row { uniform, seen: &[], is_too_short: false };
+            let last = sampler.choose(Tensor::from_slice(&logits).unsqueeze(0), &[row]).unwrap()[0];
+            let rank = logits.iter().filter(|&&logit| logits[last.id as usize] < logit).count();
+            assert_eq!(rank, size - 1, "the far end of {top_p}");
+            let kept: f64 = ranked[..size].iter().sum();
+            assert!((last.log_prob - (ranked[size - 1] / kept).ln()).abs() < LOG_PROB);
+            assert_eq!(sampler.wide_rows, u64::from(CANDIDATES < size as i64), "{size}");
+        }
+    }
+
+    #[test]
+    fn logits_that_are_not_numbers_are_errors_in_every_mode() {
+        let greedy = SamplingConfig::greedy(1, 1);
+        let plain = SamplingConfig::sampled(1, 1.0, 1);
+        let truncated = SamplingConfig { top_p: 0.9, ..plain.clone() };
+        let penalised = SamplingConfig { repetition_penalty: 1.1, ..plain.clone() };
+        for config in [greedy, plain, truncated, penalised] {
+            for bad in [f32::NAN, f32::INFINITY] {
+                let logits = Tensor::from_slice(&[0.0_f32, 1.0, 0.5, 0.0, bad, 1.0]).view([2, 3]);
+                let row = || Row { uniform: 0.5, seen: &[0], is_too_short: false };
+                let result = Sampler::new(config.clone(), Vec::new()).choose(logits, &[row(), row()]);
+                assert!(matches!(result, Err(Error::NonFinite { .. })), "{config:?} {bad}");
+            }
+        }
+    }
 }
