@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use rl_models::Decoder;
 use rl_models::checkpoint::{read_config, read_tensors};
 use serde::Serialize;
-use tch::Device;
+use tch::{Device, Kind};
 
 use inputs::Inputs;
 
@@ -129,7 +129,8 @@ fn run() -> Result<()> {
             let inputs = Inputs::read(&inputs)?;
             rl_torch::set_num_threads(threads);
             let load = || -> Result<Decoder> {
-                Ok(Decoder::from_tensors(read_config(&model)?, read_tensors(&model, Device::Cpu)?, Device::Cpu)?)
+                let tensors = read_tensors(&model, Device::Cpu)?;
+                Ok(Decoder::from_tensors(read_config(&model)?, tensors, Kind::Float, Device::Cpu)?)
             };
             let mut measured = match job {
                 Job::Decode1 => generation::decode(&load()?, &inputs, 1)?,
