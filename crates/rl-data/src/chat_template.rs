@@ -2,6 +2,7 @@
 //!
 //! The engine is minijinja; added here are Python's string methods, `tojson` with Python's spacing, `raise_exception`,
 //! `strftime_now` with a given date, and `{% generation %}` blocks, which only mark text and so are rendered through.
+//! Not here: the templates that come with the crate (`named_template`) and how text becomes ids (`render`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,6 +46,7 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(python_text::method);
         environment.add_filter("trim", python_text::trim);
         environment.add_filter("tojson", to_json);
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_function("raise_exception", raise_exception);
         environment
             .add_template_owned(NAME, without_generation_blocks(&with_line_feeds(&source)))

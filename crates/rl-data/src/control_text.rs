@@ -12,7 +12,7 @@ use crate::tokenizer::Tokenizer;
 /// First of the private characters that may serve as marks.
 const FIRST_MARK: u32 = 0xF_0000;
 
-/// How text of special tokens inside a message is encoded.
+/// How text of special tokens inside a message is encoded. Variables of a template are trusted either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ContentTokens {
     /// It becomes the token, as in `transformers`. A message may then end its own turn or speak as another role.

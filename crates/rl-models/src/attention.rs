@@ -88,6 +88,26 @@ impl Attention {
         }
     }
 
+    /// The projections under their names.
+    pub fn linears(&self) -> [(&'static str, &Linear); 4] {
+        [("q_proj", &self.q_proj), ("k_proj", &self.k_proj), ("v_proj", &self.v_proj), ("o_proj", &self.o_proj)]
+    }
+
+    /// As [`Attention::linears`], to change them.
+    pub fn linears_mut(&mut self) -> [(&'static str, &mut Linear); 4] {
+        [
+            ("q_proj", &mut self.q_proj),
+            ("k_proj", &mut self.k_proj),
+            ("v_proj", &mut self.v_proj),
+            ("o_proj", &mut self.o_proj),
+        ]
+    }
+
+    /// The norms of queries and keys, in families that have them.
+    pub fn norms(&self) -> impl Iterator<Item = &RmsNorm> {
+        self.q_norm.iter().chain(&self.k_norm)
+    }
+
     /// `xs` `[tokens, hidden]` to `[tokens, hidden]`; `rope` from [`crate::rope::RotaryEmbedding::at`].
     pub fn forward(&self, xs: &Tensor, rope: (&Tensor, &Tensor), context: &mut dyn AttentionContext) -> Result<Tensor> {
         let tokens = xs.size()[0];
@@ -96,9 +116,10 @@ impl Attention {
             Some(norm) => rotate(&norm.forward(&heads(projected, num_heads)?)?, rope),
             None => rotate(&heads(projected, num_heads)?, rope),
         };
-        let q = turned(self.q_proj.forward(xs)?, self.num_heads, &self.q_norm)?;
-        let k = turned(self.k_proj.forward(xs)?, self.num_kv_heads, &self.k_norm)?;
-        let v = heads(self.v_proj.forward(xs)?, self.num_kv_heads)?;
+        let [q, k, v] = Linear::forward_many(xs, [&self.q_proj, &self.k_proj, &self.v_proj])?;
+        let q = turned(q, self.num_heads, &self.q_norm)?;
+        let k = turned(k, self.num_kv_heads, &self.k_norm)?;
+        let v = heads(v, self.num_kv_heads)?;
         let attended = context.attend(self.shape, &q, &k, &v)?; // [tokens, heads, head_dim]
         self.o_proj.forward(&attended.f_reshape([tokens, self.num_heads * self.head_dim])?)
     }

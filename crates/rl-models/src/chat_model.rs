@@ -8,7 +8,7 @@ use tch::{Device, Kind};
 
 use crate::checkpoint::{SideFiles, read_config, read_tensors};
 use crate::decoder::Decoder;
-use crate::generate::{FinishReason, Request, SamplingConfig, generate};
+use crate::generate::{Engine, FinishReason, Request, Response, SamplingConfig, Stats, TokenStream};
 use crate::{Error, Result};
 
 /// A checkpoint folder, loaded: weights, tokenizer, chat template, and the files that go along when it is saved.
@@ -57,12 +57,20 @@ impl ChatModel {
         self.renderer.stop_ids().iter().map(|&id| i64::from(id)).collect()
     }
 
+    /// An engine that ends responses where the chat template ends a turn, finds stop strings and makes text.
+    ///
+    /// # Errors
+    /// As [`SamplingConfig::validate`].
+    pub fn engine(&self, sampling: &SamplingConfig) -> Result<Engine<'_>> {
+        Ok(Engine::new(&self.decoder, sampling, &self.stop_ids())?.with_tokenizer(self.renderer.tokenizer()))
+    }
+
     /// Answers the last turn of every dialogue; `keys[i]` names the draws of `dialogues[i]`.
     ///
     /// Each dialogue gets a [`Turn`]; its ids grow by the response. `on_finish` receives the tokens of each response.
     ///
     /// # Errors
-    /// [`Error::Argument`] unless there is one key per dialogue; otherwise as [`generate`].
+    /// [`Error::Argument`] unless there is one key per dialogue; otherwise as [`Engine::push`] and [`Engine::step`].
     pub fn respond(
         &self,
         dialogues: &mut [&mut Dialogue],
@@ -71,30 +79,32 @@ impl ChatModel {
         on_finish: &mut dyn FnMut(usize),
     ) -> Result<()> {
         check_len("keys", keys.len(), dialogues.len())?;
-        let requests: Vec<Request> = dialogues
-            .iter()
-            .zip(keys)
-            .map(|(dialogue, &key)| Request { prompt_ids: dialogue.ids.clone(), key })
-            .collect();
-        let stop_ids = self.stop_ids();
-        let responses = generate(&self.decoder, &requests, &stop_ids, sampling, on_finish)?;
+        let mut engine = self.engine(sampling)?;
+        for (dialogue, &key) in dialogues.iter().zip(keys) {
+            engine.push(Request::new(dialogue.ids.clone(), key))?;
+        }
+        let responses = engine.run(&mut |response| on_finish(response.ids.len()))?;
         for (dialogue, response) in dialogues.iter_mut().zip(responses) {
-            let spoken = match response.finish_reason {
-                FinishReason::Stop => &response.ids[..response.ids.len() - 1],
-                FinishReason::Length => &response.ids[..],
-            };
-            let spoken: Vec<u32> = spoken.iter().map(|&id| id as u32).collect();
-            let text = self.renderer.tokenizer().decode(&spoken, true)?;
-            dialogue.messages.push(Message::new(Role::Assistant, text.clone()));
-            dialogue.turns.push(Turn {
-                start: dialogue.ids.len(),
-                log_probs: response.log_probs,
-                text,
-                finish_reason: response.finish_reason,
-            });
-            dialogue.ids.extend(response.ids);
+            dialogue.add_response(response);
         }
         Ok(())
+    }
+
+    /// Answers the last turn of `dialogue` piece by piece; the dialogue grows by the turn when the reply has ended.
+    ///
+    /// # Errors
+    /// As [`Engine::push`].
+    pub fn reply<'a>(&'a self, dialogue: &'a mut Dialogue, key: RandomKey, sampling: &SamplingConfig) -> Result<Reply<'a>> {
+        self.reply_with(self.engine(sampling)?, dialogue, key)
+    }
+
+    /// [`ChatModel::reply`] by an engine of [`ChatModel::engine`], such as one that can be cancelled.
+    ///
+    /// # Errors
+    /// As [`Engine::push`].
+    pub fn reply_with<'a>(&'a self, engine: Engine<'a>, dialogue: &'a mut Dialogue, key: RandomKey) -> Result<Reply<'a>> {
+        let tokens = TokenStream::new(engine, Request::new(dialogue.ids.clone(), key))?;
+        Ok(Reply { tokens, dialogue, shown: 0, is_added: false })
     }
 
     /// Starts a dialogue from a rendered conversation whose last turn is the user's.
@@ -113,7 +123,7 @@ impl ChatModel {
     /// # Errors
     /// When the template refuses the conversation.
     pub fn add_feedback(&self, dialogue: &mut Dialogue, message: Message) -> Result<bool> {
-        let stopped = dialogue.turns.last().is_some_and(|turn| turn.finish_reason == FinishReason::Stop);
+        let stopped = dialogue.turns.last().is_some_and(|turn| turn.finish_reason == FinishReason::StopId);
         let ids = self.renderer.feedback_ids(&dialogue.messages, &message, stopped)?;
         if self.decoder.config().max_position_embeddings as usize <= dialogue.ids.len() + ids.len() {
             return Ok(false);
@@ -135,14 +145,78 @@ pub struct Dialogue {
     pub turns: Vec<Turn>,
 }
 
+impl Dialogue {
+    /// Adds a response to the last turn: its text as a message, its tokens as they were sampled.
+    pub fn add_response(&mut self, response: Response) {
+        let text = response.text.unwrap_or_default();
+        self.messages.push(Message::new(Role::Assistant, text.clone()));
+        self.turns.push(Turn {
+            start: self.ids.len(),
+            log_probs: response.log_probs,
+            full_log_probs: response.full_log_probs,
+            text,
+            finish_reason: response.finish_reason,
+        });
+        self.ids.extend(response.ids);
+    }
+}
+
+/// Iterator over the text of one reply; made by [`ChatModel::reply`].
+///
+/// The pieces joined are the text of the [`Turn`] that the dialogue has after the last one. Dropped before that, the
+/// reply ends and the dialogue stays as it was.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    tokens: TokenStream<'a>,
+    dialogue: &'a mut Dialogue,
+    /// Bytes of the text given out.
+    shown: usize,
+    is_added: bool,
+}
+
+impl Reply<'_> {
+    /// What the engine has done so far.
+    pub fn stats(&self) -> Stats {
+        self.tokens.stats()
+    }
+}
+
+impl Iterator for Reply<'_> {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        for token in self.tokens.by_ref() {
+            match token {
+                Ok(token) if token.text.is_empty() => {}
+                Ok(token) => {
+                    self.shown += token.text.len();
+                    return Some(Ok(token.text));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        if self.is_added {
+            return None;
+        }
+        self.is_added = true;
+        let response = self.tokens.response()?.clone();
+        // A cancelled response ends without a last token, so text may have been held back.
+        let rest = response.text.as_ref().and_then(|text| text.get(self.shown..)).unwrap_or_default().to_string();
+        self.dialogue.add_response(response);
+        (!rest.is_empty()).then_some(Ok(rest))
+    }
+}
+
 /// One response of the model inside a [`Dialogue`].
 #[derive(Debug, Clone)]
 pub struct Turn {
     /// Index of the first sampled token in [`Dialogue::ids`]; everything before it is this turn's prompt.
     pub start: usize,
-    /// Log-probability of each sampled token, `[response]`.
+    /// Log-probability of each sampled token under the distribution it was drawn from, `[response]`.
     pub log_probs: Vec<f32>,
-    /// The response as text, without special tokens.
+    /// Log-probability of each sampled token under the model at the sampling temperature, `[response]`.
+    pub full_log_probs: Vec<f32>,
+    /// The response as text, without special tokens, and without the stop string that ended it unless that is kept.
     pub text: String,
     /// Why it ended.
     pub finish_reason: FinishReason,

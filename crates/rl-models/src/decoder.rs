@@ -1,5 +1,6 @@
 //! One decoder for every family: the forward pass that training, scoring and generation share.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use rl_core::random::RandomKey;
@@ -8,6 +9,8 @@ use tch::{Device, Kind, Tensor};
 use crate::attention::{Attention, AttentionContext, PackedAttention};
 use crate::checkpoint::check_tensors;
 use crate::config::ModelConfig;
+use crate::linear::Linear;
+use crate::lora::LoraConfig;
 use crate::mlp::Mlp;
 use crate::norm::RmsNorm;
 use crate::packed::Packed;
@@ -24,9 +27,15 @@ pub struct Decoder {
     embed_tokens: Tensor,
     layers: Vec<Layer>,
     norm: RmsNorm,
-    lm_head: Tensor,
+    /// None in a model that scores instead of predicting.
+    lm_head: Option<Tensor>,
     parameters: Vec<(String, Tensor)>,
+    gradient_checkpointing: Cell<bool>,
+    /// Settings of the adapters that the projections hold.
+    pub(crate) lora: Option<LoraConfig>,
 }
+
+const LM_HEAD: &str = "lm_head.weight";
 
 /// One decoder layer; its forward pass is a function of its weights, its input, the rotation and the context alone.
 #[derive(Debug)]
@@ -53,6 +62,44 @@ impl Decoder {
         device: Device,
     ) -> Result<Self> {
         config.validate()?;
+        let expected = config.expected_tensors();
+        check_tensors(&tensors, &expected)?;
+        Self::from_checked(config, tensors, expected, kind, device)
+    }
+
+    /// As [`Decoder::from_tensors`], for a model that has no output projection; other tensors than
+    /// [`Decoder::expected_without_head`] are the caller's to refuse.
+    pub(crate) fn without_head(
+        config: ModelConfig,
+        tensors: BTreeMap<String, Tensor>,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self> {
+        config.validate()?;
+        let expected = Self::expected_without_head(&config);
+        let mut decoder = Self::from_checked(config, tensors, expected, kind, device)?;
+        decoder.remove_head();
+        Ok(decoder)
+    }
+
+    /// [`ModelConfig::expected_tensors`] but for the output projection.
+    pub(crate) fn expected_without_head(config: &ModelConfig) -> Vec<(String, Vec<i64>)> {
+        config.expected_tensors().into_iter().filter(|(name, _)| name != LM_HEAD).collect()
+    }
+
+    /// Drops the output projection; a tied embedding stays the embedding.
+    pub(crate) fn remove_head(&mut self) {
+        self.lm_head = None;
+        self.parameters.retain(|(name, _)| name != LM_HEAD);
+    }
+
+    fn from_checked(
+        config: ModelConfig,
+        tensors: BTreeMap<String, Tensor>,
+        expected: Vec<(String, Vec<i64>)>,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self> {
         if !matches!(kind, Kind::Float | Kind::BFloat16 | Kind::Half | Kind::Double) {
             return Err(Error::Argument {
                 name: "kind",
@@ -60,10 +107,8 @@ impl Decoder {
                 reason: "weights are f32, bf16, f16 or f64".into(),
             });
         }
-        check_tensors(&tensors, &config.expected_tensors())?;
-        let expected: Vec<String> = config.expected_tensors().into_iter().map(|(name, _)| name).collect();
         let mut parameters = Vec::with_capacity(expected.len());
-        for name in expected {
+        for (name, _) in expected {
             if let Some(tensor) = tensors.get(&name) {
                 let tensor = tensor.f_to_kind(kind)?.f_to_device(device)?.detach();
                 parameters.push((name, tensor));
@@ -76,9 +121,21 @@ impl Decoder {
             .map(|index| Layer::take(&mut by_name, index as usize, &config))
             .collect::<Result<_>>()?;
         let norm = RmsNorm::new(take(&mut by_name, "model.norm.weight")?, config.rms_norm_eps);
-        let lm_head = by_name.remove("lm_head.weight").unwrap_or_else(|| embed_tokens.shallow_clone());
+        let lm_head = by_name.remove(LM_HEAD).unwrap_or_else(|| embed_tokens.shallow_clone());
         let rope = RotaryEmbedding::new(&config, kind, device)?;
-        Ok(Decoder { config, kind, device, rope, embed_tokens, layers, norm, lm_head, parameters })
+        Ok(Decoder {
+            config,
+            kind,
+            device,
+            rope,
+            embed_tokens,
+            layers,
+            norm,
+            lm_head: Some(lm_head),
+            parameters,
+            gradient_checkpointing: Cell::new(false),
+            lora: None,
+        })
     }
 
     /// A new f32 model with weights drawn from `N(0, initializer_range^2)`, norms at 1 and biases at 0, a function of `seed` alone.
@@ -124,11 +181,23 @@ impl Decoder {
         self.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
     }
 
-    /// Turns gradients of all weights on or off.
+    /// Turns gradients of [`Decoder::trainable_parameters`] on or off; beside adapters all weights are frozen.
     pub fn set_trainable(&self, trainable: bool) {
         for (_, parameter) in &self.parameters {
-            let _ = parameter.set_requires_grad(trainable);
+            let _ = parameter.set_requires_grad(trainable && self.lora.is_none());
         }
+        if self.lora.is_some() {
+            for (_, parameter) in self.trainable_parameters() {
+                let _ = parameter.set_requires_grad(trainable);
+            }
+        }
+    }
+
+    /// Whether training keeps each layer's input only and computes the layer again in the backward pass; off at first.
+    ///
+    /// Costs one more forward pass of the layers per backward pass; gradients are the same.
+    pub fn set_gradient_checkpointing(&self, on: bool) {
+        self.gradient_checkpointing.set(on);
     }
 
     /// Packs `sequences` for this model, checking every id and length.
@@ -142,9 +211,17 @@ impl Decoder {
     /// Final-norm hidden states of packed sequences, `[tokens, hidden]`.
     ///
     /// # Errors
-    /// [`crate::Error::Torch`] when libtorch refuses an operation, as for want of memory.
+    /// [`Error::Tch`] when libtorch refuses an operation, as for want of memory.
     pub fn hidden_states(&self, packed: &Packed) -> Result<Tensor> {
-        self.forward(&packed.ids, &packed.positions, &mut PackedAttention(packed))
+        if !self.gradient_checkpointing.get() {
+            return self.forward(&packed.ids, &packed.positions, &mut PackedAttention(packed));
+        }
+        let (cos, sin) = self.rope.at(&packed.positions)?;
+        let mut xs = self.embed_tokens.f_index_select(0, &packed.ids)?; // [tokens, hidden]
+        for layer in &self.layers {
+            xs = layer.forward_recomputed(&xs, (&cos, &sin), packed)?;
+        }
+        self.norm.forward(&xs)
     }
 
     /// Logits of hidden states, `[rows, hidden]` to `[rows, vocab]`, of the weights' type; cast them to f32 before a
@@ -153,12 +230,40 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::hidden_states`].
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        Ok(hidden.f_linear(&self.lm_head, None::<&Tensor>)?)
+        Ok(hidden.f_linear(self.head_weight()?, None::<&Tensor>)?)
     }
 
     /// Weight of the output projection, `[vocab, hidden]`; the embedding where they are tied.
-    pub(crate) fn head_weight(&self) -> &Tensor {
-        &self.lm_head
+    pub(crate) fn head_weight(&self) -> Result<&Tensor> {
+        self.lm_head.as_ref().ok_or_else(|| Error::Argument {
+            name: LM_HEAD,
+            value: "none".into(),
+            reason: "this model scores sequences; load a causal language model to predict tokens".into(),
+        })
+    }
+
+    /// Every projection of every layer under its full name.
+    pub(crate) fn linears(&self) -> Vec<(String, &Linear)> {
+        let mut linears = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let attention = layer.self_attn.linears().map(|(name, linear)| ("self_attn", name, linear));
+            let mlp = layer.mlp.linears().map(|(name, linear)| ("mlp", name, linear));
+            let both = attention.into_iter().chain(mlp);
+            linears.extend(both.map(|(part, name, linear)| (full_name(index, part, name), linear)));
+        }
+        linears
+    }
+
+    /// As [`Decoder::linears`], to change them.
+    pub(crate) fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
+        let mut linears = Vec::new();
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            let attention = layer.self_attn.linears_mut().map(|(name, linear)| ("self_attn", name, linear));
+            let mlp = layer.mlp.linears_mut().map(|(name, linear)| ("mlp", name, linear));
+            let both = attention.into_iter().chain(mlp);
+            linears.extend(both.map(|(part, name, linear)| (full_name(index, part, name), linear)));
+        }
+        linears
     }
 
     /// Hidden states `[tokens, hidden]` of `ids` at `positions`, both `[tokens]`, with keys and values from `context`.
@@ -198,8 +303,29 @@ impl Layer {
         Ok(xs.f_add(&self.mlp.forward(&self.post_attention_layernorm.forward(&xs)?)?)?)
     }
 
+    /// As [`Layer::forward`] over packed sequences, keeping nothing between but `xs`: the backward pass computes the layer
+    /// again, with its adapters' switches as they are now.
+    fn forward_recomputed(&self, xs: &Tensor, (cos, sin): (&Tensor, &Tensor), packed: &Packed) -> Result<Tensor> {
+        let (layer, packed) = (self.shallow_clone(), packed.shallow_clone());
+        let (cos, sin) = (cos.shallow_clone(), sin.shallow_clone());
+        let trained = self.tensors().into_iter().filter(Tensor::requires_grad).collect();
+        let mut outputs = rl_torch::autograd::checkpoint(&[xs], trained, move |xs| {
+            Ok::<_, Error>(vec![layer.forward(&xs[0], (&cos, &sin), &mut PackedAttention(&packed))?])
+        })?;
+        Ok(outputs.remove(0))
+    }
+
+    /// Weights, biases and adapters.
+    fn tensors(&self) -> Vec<Tensor> {
+        let norms = [&self.input_layernorm, &self.post_attention_layernorm].into_iter().chain(self.self_attn.norms());
+        let linears = self.self_attn.linears().into_iter().chain(self.mlp.linears());
+        norms
+            .map(|norm| norm.weight().shallow_clone())
+            .chain(linears.flat_map(|(_, linear)| linear.tensors()))
+            .collect()
+    }
+
     /// The same weights, shared: for a backward pass that computes the layer again.
-    #[allow(dead_code)]
     pub fn shallow_clone(&self) -> Self {
         Layer {
             input_layernorm: self.input_layernorm.shallow_clone(),
@@ -208,4 +334,8 @@ impl Layer {
             mlp: self.mlp.shallow_clone(),
         }
     }
+}
+
+fn full_name(layer: usize, part: &str, name: &str) -> String {
+    format!("model.layers.{layer}.{part}.{name}")
 }

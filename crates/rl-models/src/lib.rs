@@ -19,22 +19,26 @@ mod heads;
 mod linear;
 mod llama;
 mod log_probs;
+mod lora;
 mod mlp;
 mod norm;
 mod packed;
 mod qwen;
+mod reward_model;
 mod rope;
 
 use std::collections::BTreeMap;
 
-pub use chat_model::{ChatModel, Dialogue, Turn};
+pub use chat_model::{ChatModel, Dialogue, Reply, Turn};
 pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use episode::{Episode, play_episodes};
 pub use error::{Error, Result};
-pub use heads::ValueHead;
+pub use heads::{RewardHead, ValueHead};
 pub use log_probs::{token_entropies, token_log_probs, token_log_probs_and_entropies};
+pub use lora::{LoraConfig, TargetModules};
 pub use packed::Packed;
+pub use reward_model::RewardModel;
 
 /// Moves the tensor `name` out of `tensors`.
 fn take(tensors: &mut BTreeMap<String, tch::Tensor>, name: &str) -> Result<tch::Tensor> {

@@ -78,7 +78,7 @@ fn head(
     }
     Ok(ChunkedHead {
         hidden: hidden.shallow_clone(),
-        weight: decoder.head_weight().shallow_clone(),
+        weight: decoder.head_weight()?.shallow_clone(),
         rows: label_rows.shallow_clone(),
         ids: label_ids.shallow_clone(),
         temperature,

@@ -23,7 +23,18 @@ impl Mlp {
 
     /// `[tokens, hidden]` to `[tokens, hidden]`.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.down_proj.forward(&swiglu(&self.gate_proj.forward(xs)?, &self.up_proj.forward(xs)?)?)
+        let [gate, up] = Linear::forward_many(xs, [&self.gate_proj, &self.up_proj])?;
+        self.down_proj.forward(&swiglu(&gate, &up)?)
+    }
+
+    /// The projections under their names.
+    pub fn linears(&self) -> [(&'static str, &Linear); 3] {
+        [("gate_proj", &self.gate_proj), ("up_proj", &self.up_proj), ("down_proj", &self.down_proj)]
+    }
+
+    /// As [`Mlp::linears`], to change them.
+    pub fn linears_mut(&mut self) -> [(&'static str, &mut Linear); 3] {
+        [("gate_proj", &mut self.gate_proj), ("up_proj", &mut self.up_proj), ("down_proj", &mut self.down_proj)]
     }
 
     /// The same weights, shared.

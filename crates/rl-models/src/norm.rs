@@ -32,6 +32,11 @@ impl RmsNorm {
         Ok(xs.f_mul(&scale)?.f_to_kind(kind)?.f_mul(&self.weight)?)
     }
 
+    /// `[width]`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
     /// The same weight, shared.
     pub fn shallow_clone(&self) -> Self {
         RmsNorm { weight: self.weight.shallow_clone(), eps: self.eps }

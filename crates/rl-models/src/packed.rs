@@ -53,6 +53,20 @@ impl Packed {
         Ok(Packed { ids: on_device(&ids), positions: on_device(&positions), boundaries, plan })
     }
 
+    /// The same tensors, shared.
+    pub fn shallow_clone(&self) -> Self {
+        let plan = AttentionPlan {
+            groups: self.plan.groups.iter().map(LengthGroup::shallow_clone).collect(),
+            restore: self.plan.restore.as_ref().map(Tensor::shallow_clone),
+        };
+        Packed {
+            ids: self.ids.shallow_clone(),
+            positions: self.positions.shallow_clone(),
+            boundaries: self.boundaries.clone(),
+            plan,
+        }
+    }
+
     /// Tokens over all sequences.
     pub fn num_tokens(&self) -> usize {
         self.boundaries[self.boundaries.len() - 1]
@@ -77,6 +91,12 @@ pub(crate) struct LengthGroup {
     pub length: i64,
     /// Token of each cell, `[num_sequences * length]`; `None` when the rectangle is the packed input itself.
     pub gather: Option<Tensor>,
+}
+
+impl LengthGroup {
+    fn shallow_clone(&self) -> Self {
+        LengthGroup { gather: self.gather.as_ref().map(Tensor::shallow_clone), ..*self }
+    }
 }
 
 impl AttentionPlan {

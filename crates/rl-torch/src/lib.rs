@@ -16,6 +16,7 @@ mod mapped_file;
 pub mod memory;
 mod optimizer;
 mod runtime;
+mod settings;
 
 pub use error::{Error, Result};
 pub use gradient::{clip_grad_norm, grad_norm, zero_grad};
@@ -23,6 +24,7 @@ pub use mapped_file::MappedFile;
 pub use memory::{MemoryReport, MemoryTracker, peak_resident_bytes};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use runtime::{default_device, describe_devices, parse_device, set_num_threads};
+pub use settings::{AttentionKernels, Determinism, RuntimeSettings};
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

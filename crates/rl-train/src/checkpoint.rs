@@ -47,7 +47,7 @@ pub fn save(
     is_due: impl Fn(u64) -> bool,
 ) -> Result<PathBuf> {
     let folder = AtomicFolder::create(&run.checkpoint_path(state.step))?;
-    let parameters = model.decoder.parameters();
+    let parameters = model.decoder.checkpoint_tensors()?;
     write_into(folder.path(), model.decoder.config(), &borrowed(&parameters), &model.side_files)?;
     save_tensors(&folder.path().join(OPTIMIZER_FILE), &borrowed(&optimizer.state()))?;
     if let Some(head) = value_head {

@@ -234,9 +234,9 @@ impl RlConfig {
         }
         let sampling = &self.sampling;
         ensure(0.0 < sampling.temperature, "sampling.temperature", sampling.temperature, "must be positive")?;
-        let plain = sampling.top_k == 0 && sampling.top_p == 1.0;
-        let value = format!("top_k {} and top_p {}", sampling.top_k, sampling.top_p);
-        ensure(plain, "sampling", value, "must not truncate: top_k = 0 and top_p = 1")?;
+        let value = format!("{sampling:?}");
+        let limit = "must not truncate, penalise or mask: top_k, min_p and min_new_tokens 0, top_p and repetition_penalty 1";
+        ensure(sampling.is_untruncated(), "sampling", value, limit)?;
         ensure(0 < self.prompts_per_step, "prompts_per_step", self.prompts_per_step, "must be positive")?;
         ensure(0 < self.update_epochs, "update_epochs", self.update_epochs, "must be positive")?;
         ensure(0 < self.updates_per_epoch, "updates_per_epoch", self.updates_per_epoch, "must be positive")?;

@@ -386,8 +386,9 @@ mod tests {
         let turn = |start, len| Turn {
             start,
             log_probs: (0..len).map(|offset| -(start as f32) - offset as f32).collect(),
+            full_log_probs: vec![0.0; len],
             text: String::new(),
-            finish_reason: FinishReason::Stop,
+            finish_reason: FinishReason::StopId,
         };
         let dialogue = Dialogue {
             messages: Vec::new(),

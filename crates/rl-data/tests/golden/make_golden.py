@@ -2,7 +2,7 @@
 
     python make_golden.py            # transformers 5.23.0, tokenizers 0.23.3
 
-`smollm2.jinja` is the chat template stored in the published SmolLM2-135M-Instruct files, so it is read here, not written.
+The templates are read, not written: `smollm2` is the crate's own, which prints what SmolLM2's prints (`chat_templates.py`).
 """
 
 import datetime
@@ -152,7 +152,8 @@ def main():
         fast = transformers.PreTrainedTokenizerFast(
             tokenizer_object=tokenizers[tokenizer_name or "smollm_like"], bos_token=bos, eos_token=eos
         )
-        source = (HERE / f"{name}.jinja").read_text()
+        folder = HERE.parent.parent / "src" / "chat_templates" if name == "smollm2" else HERE
+        source = (folder / f"{name}.jinja").read_text()
         for conversation in CONVERSATIONS:
             for prompt in (False, True):
                 case = {"template": name, "messages": conversation, "add_generation_prompt": prompt}

@@ -270,6 +270,21 @@ fn every_family_stops_where_its_files_say() {
 }
 
 #[test]
+fn another_template_is_saved_in_place_of_the_old_one() {
+    let folder = folder_of("qwen_small", "chatml", "<|im_end|>", json!({}));
+    std::fs::remove_file(folder.path().join("chat_template.jinja")).unwrap();
+    let config = json!({"eos_token": "<|im_end|>", "chat_template": CHATML, "padding_side": "left"});
+    std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    let renderer = Renderer::from_folder(folder.path()).unwrap();
+    let qwen3 = ChatTemplate::named("qwen3").unwrap();
+    renderer.with_template(qwen3.clone()).unwrap().save(folder.path()).unwrap();
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(read("chat_template.jinja"), qwen3.source());
+    let config: Json = serde_json::from_str(&read("tokenizer_config.json")).unwrap();
+    assert_eq!(config, json!({"eos_token": "<|im_end|>", "chat_template": qwen3.source(), "padding_side": "left"}));
+}
+
+#[test]
 fn names_that_do_not_exist_are_answered_with_those_that_do() {
     let error = ChatTemplate::named("llama2").unwrap_err().to_string();
     for name in ["llama2", "chatml", "smollm2", "llama3", "qwen2.5", "qwen3"] {

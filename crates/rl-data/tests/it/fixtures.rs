@@ -54,6 +54,9 @@ pub fn tokenizer(name: &str) -> Tokenizer {
 pub fn template(name: &str) -> ChatTemplate {
     let golden = golden();
     let tokens = &golden.templates[name];
+    if name == "smollm2" {
+        return ChatTemplate::named(name).unwrap();
+    }
     let source = std::fs::read_to_string(path(&format!("{name}.jinja"))).unwrap();
     ChatTemplate::new(source, tokens.bos_token.as_deref(), tokens.eos_token.as_deref()).unwrap()
 }

@@ -1,4 +1,7 @@
-//! The key/value cache of a generation run, and the two ways attention uses it.
+//! Keys and values of the sequences under way, and the two ways attention uses them.
+//!
+//! A slot holds one sequence from its first token on. Nothing is padded: a slot's length says how much of it counts,
+//! and what lies behind is never read.
 
 use tch::{Device, Kind, Tensor};
 
@@ -7,33 +10,125 @@ use crate::attention::{AttentionContext, AttentionShape, PackedAttention};
 use crate::decoder::Decoder;
 use crate::packed::Packed;
 
-/// Keys and values per layer, `[slots, capacity, kv_heads, head_dim]`.
+/// Tokens by which a slot's capacity grows at least; allocations then come rarely.
+const CAPACITY_BLOCK: usize = 64;
+
+/// Keys and values per layer, `[slots, kv_heads, capacity, head_dim]`, of the decoder's kind.
 pub(super) struct KeyValueCache {
-    keys: Vec<Tensor>,
-    values: Vec<Tensor>,
-    capacity: i64,
-    device: Device,
+    layers: Vec<KeyValue>,
+    num_slots: usize,
+    capacity: usize,
+    /// Positions of the model: no slot is ever longer.
+    max_positions: usize,
+    kv_heads: usize,
+}
+
+/// Keys and values of one layer: of all slots, or of one stored prompt `[kv_heads, length, head_dim]`.
+pub(super) struct KeyValue {
+    keys: Tensor,
+    values: Tensor,
 }
 
 impl KeyValueCache {
-    pub fn new(decoder: &Decoder, num_slots: usize, capacity: usize) -> Self {
+    /// A cache without slots; [`KeyValueCache::reserve`] makes them.
+    pub fn new(decoder: &Decoder) -> Self {
         let config = decoder.config();
-        let device = decoder.device();
-        let shape = [num_slots as i64, capacity as i64, config.num_key_value_heads, config.head_dim()];
-        let layers = || (0..config.num_hidden_layers).map(|_| Tensor::zeros(shape, (decoder.kind(), device))).collect();
-        KeyValueCache { keys: layers(), values: layers(), capacity: capacity as i64, device }
+        let shape = [0, config.num_key_value_heads, 0, config.head_dim()];
+        let empty = || Tensor::empty(shape, (decoder.kind(), decoder.device()));
+        KeyValueCache {
+            layers: (0..config.num_hidden_layers).map(|_| KeyValue { keys: empty(), values: empty() }).collect(),
+            num_slots: 0,
+            capacity: 0,
+            max_positions: config.max_position_embeddings as usize,
+            kv_heads: config.num_key_value_heads as usize,
+        }
     }
 
-    /// Copies the first `length` tokens of slot `from` over slot `to`.
-    pub fn move_slot(&mut self, from: usize, to: usize, length: usize) {
-        for buffer in self.keys.iter().chain(&self.values) {
-            let rows = |slot: usize| buffer.get(slot as i64).narrow(0, 0, length as i64);
-            rows(to).copy_(&rows(from));
+    /// Makes room for `num_slots` sequences of `length` tokens; keeps what the slots hold.
+    ///
+    /// One layer at a time, so that the old and the new cache are never both there. The capacity grows by half at least.
+    pub fn reserve(&mut self, num_slots: usize, length: usize) -> Result<()> {
+        if num_slots <= self.num_slots && length <= self.capacity {
+            return Ok(());
         }
+        let num_slots = num_slots.max(self.num_slots);
+        let capacity = if length <= self.capacity {
+            self.capacity
+        } else {
+            let wanted = length.max(self.capacity + self.capacity / 2);
+            wanted.next_multiple_of(CAPACITY_BLOCK).min(self.max_positions)
+        };
+        for layer in &mut self.layers {
+            for buffer in [&mut layer.keys, &mut layer.values] {
+                let (old_slots, kv_heads, old_capacity, head_dim) = buffer.size4()?;
+                // Zeros, not what the memory held before: a masked position may not be NaN, because 0 * NaN is NaN.
+                let shape = [num_slots as i64, kv_heads, capacity as i64, head_dim];
+                let grown = Tensor::f_zeros(shape, (buffer.kind(), buffer.device()))?;
+                if 0 < old_slots && 0 < old_capacity {
+                    grown.f_narrow(0, 0, old_slots)?.f_narrow(2, 0, old_capacity)?.f_copy_(buffer)?;
+                }
+                *buffer = grown;
+            }
+        }
+        (self.num_slots, self.capacity) = (num_slots, capacity);
+        Ok(())
+    }
+
+    /// Copies the first `length` tokens of slot `from` into slot `to`.
+    pub fn copy_slot(&mut self, from: usize, to: usize, length: usize) -> Result<()> {
+        for buffer in self.buffers() {
+            slot_of(buffer, to, length)?.f_copy_(&slot_of(buffer, from, length)?)?;
+        }
+        Ok(())
+    }
+
+    /// A copy of the first `length` tokens of slot `from`.
+    pub fn store(&self, from: usize, length: usize) -> Result<Vec<KeyValue>> {
+        let copy = |buffer: &Tensor| -> Result<Tensor> {
+            let tokens = slot_of(buffer, from, length)?;
+            let mut copy = Tensor::f_empty(tokens.size(), (tokens.kind(), tokens.device()))?;
+            copy.f_copy_(&tokens)?;
+            Ok(copy)
+        };
+        let layers = self.layers.iter();
+        layers.map(|layer| Ok(KeyValue { keys: copy(&layer.keys)?, values: copy(&layer.values)? })).collect()
+    }
+
+    /// Writes a stored prompt into slot `to`.
+    pub fn restore(&mut self, stored: &[KeyValue], to: usize) -> Result<()> {
+        for (layer, stored) in self.layers.iter().zip(stored) {
+            for (buffer, stored) in [(&layer.keys, &stored.keys), (&layer.values, &stored.values)] {
+                slot_of(buffer, to, stored.size3()?.1 as usize)?.f_copy_(stored)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn buffers(&self) -> impl Iterator<Item = &Tensor> {
+        self.layers.iter().flat_map(|layer| [&layer.keys, &layer.values])
+    }
+
+    /// Overwrites everything with NaN, to prove that nothing reads what no sequence wrote.
+    #[cfg(test)]
+    pub fn poison(&mut self, slot: usize, from: usize) {
+        for buffer in self.buffers() {
+            let behind = self.capacity as i64 - from as i64;
+            let _ = buffer.get(slot as i64).narrow(1, from as i64, behind).fill_(f64::NAN);
+        }
+    }
+
+    #[cfg(test)]
+    pub fn shape(&self) -> (usize, usize) {
+        (self.num_slots, self.capacity)
     }
 }
 
-/// Packed attention over prompts that also writes their keys and values into the slots that need them.
+/// The first `length` tokens of a slot, `[kv_heads, length, head_dim]`.
+fn slot_of(buffer: &Tensor, slot: usize, length: usize) -> Result<Tensor> {
+    Ok(buffer.f_select(0, slot as i64)?.f_narrow(1, 0, length as i64)?)
+}
+
+/// Packed attention over prompts that also writes their keys and values into the slots that start from them.
 pub(super) struct PrefillAttention<'a> {
     packed: &'a Packed,
     cache: &'a mut KeyValueCache,
@@ -49,13 +144,13 @@ impl<'a> PrefillAttention<'a> {
 
 impl AttentionContext for PrefillAttention<'_> {
     fn attend(&mut self, shape: AttentionShape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-        for (buffer, rows) in [(&self.cache.keys[shape.layer], k), (&self.cache.values[shape.layer], v)] {
-            for (prompt, slots) in self.slots_of.iter().enumerate() {
-                let start = self.packed.boundaries[prompt] as i64;
-                let length = self.packed.boundaries[prompt + 1] as i64 - start;
-                let prompt_rows = rows.narrow(0, start, length);
+        let KeyValue { keys, values } = &self.cache.layers[shape.layer];
+        for (buffer, rows) in [(keys, k), (values, v)] {
+            for (slots, bounds) in self.slots_of.iter().zip(self.packed.boundaries.windows(2)) {
+                let length = bounds[1] - bounds[0];
+                let prompt_rows = rows.f_narrow(0, bounds[0] as i64, length as i64)?.f_transpose(0, 1)?;
                 for &slot in slots {
-                    buffer.get(slot as i64).narrow(0, 0, length).copy_(&prompt_rows);
+                    slot_of(buffer, slot, length)?.f_copy_(&prompt_rows)?;
                 }
             }
         }
@@ -66,37 +161,40 @@ impl AttentionContext for PrefillAttention<'_> {
 /// Attention of one new token per slot over everything its slot holds.
 pub(super) struct CachedAttention<'a> {
     cache: &'a mut KeyValueCache,
-    /// Row of each new token in the flattened cache, `[slots]`.
+    /// Tokens of each slot, the new one included, `[slots]`.
+    lengths: &'a [i64],
+    /// Row of each new key in the flattened cache, `[slots * kv_heads]`.
     rows: Tensor,
-    /// Tokens between each cached one and the new one of its slot, `[slots, longest]`; negative beyond the slot's end.
-    ages: Tensor,
     /// By window, what a layer may see: 0 there and minus infinity elsewhere, `[slots, 1, 1, longest]`.
     masks: Vec<(Option<i64>, Tensor)>,
-    longest: i64,
 }
 
 impl<'a> CachedAttention<'a> {
-    /// `positions` `[slots]` is where each slot's new token goes; `longest` the most tokens of a slot, that one included.
-    pub fn new(cache: &'a mut KeyValueCache, positions: &Tensor, longest: usize) -> Self {
-        let (device, longest) = (cache.device, longest as i64);
-        let num_slots = positions.size()[0];
-        let rows = Tensor::arange(num_slots, (Kind::Int64, device)) * cache.capacity + positions;
-        let ages = positions.unsqueeze(1) - Tensor::arange(longest, (Kind::Int64, device)); // [slots, longest]
-        CachedAttention { cache, rows, ages, masks: Vec::new(), longest }
+    /// Slots `0..lengths.len()` each get a token; `lengths` `[slots]` counts it.
+    pub fn new(cache: &'a mut KeyValueCache, lengths: &'a [i64], device: Device) -> Result<Self> {
+        let mut rows = Vec::with_capacity(lengths.len() * cache.kv_heads);
+        for (slot, &length) in lengths.iter().enumerate() {
+            let heads = slot * cache.kv_heads..(slot + 1) * cache.kv_heads;
+            rows.extend(heads.map(|head| (head * cache.capacity) as i64 + length - 1));
+        }
+        let rows = Tensor::from_slice(&rows).f_to_device(device)?;
+        Ok(CachedAttention { cache, lengths, rows, masks: Vec::new() })
     }
 
     /// What a layer with this window sees; made once per step and window.
-    fn mask(&mut self, window: Option<i64>, kind: Kind) -> Result<Tensor> {
-        let window = window.filter(|&window| window < self.longest);
+    fn mask(&mut self, window: Option<i64>, longest: i64, like: &Tensor) -> Result<Tensor> {
+        let window = window.filter(|&window| window < longest);
         if let Some((_, mask)) = self.masks.iter().find(|(of, _)| *of == window) {
             return Ok(mask.shallow_clone());
         }
-        let mut hidden = self.ages.f_lt(0)?;
+        let last = Tensor::from_slice(self.lengths).f_to_device(like.device())?.f_sub_scalar(1)?.f_unsqueeze(1)?;
+        let ages = last.f_sub(&Tensor::f_arange(longest, (Kind::Int64, like.device()))?)?; // [slots, longest]
+        let mut hidden = ages.f_lt(0)?;
         if let Some(window) = window {
-            hidden = hidden.f_logical_or(&self.ages.f_ge(window)?)?;
+            hidden = hidden.f_logical_or(&ages.f_ge(window)?)?;
         }
-        let mask = Tensor::f_zeros(self.ages.size(), (kind, self.cache.device))?;
-        let mask = mask.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_view([-1, 1, 1, self.longest])?;
+        let mask = Tensor::f_zeros(ages.size(), (like.kind(), like.device()))?;
+        let mask = mask.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_view([-1, 1, 1, longest])?;
         self.masks.push((window, mask.shallow_clone()));
         Ok(mask)
     }
@@ -104,21 +202,26 @@ impl<'a> CachedAttention<'a> {
 
 impl AttentionContext for CachedAttention<'_> {
     fn attend(&mut self, shape: AttentionShape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let (slots, num_heads, head_dim) = q.size3()?;
-        let kv_heads = k.size3()?.1;
-        let write_and_read = |buffer: &Tensor, new: &Tensor| -> Result<Tensor> {
-            let _ = buffer.f_view([-1, kv_heads, head_dim])?.f_index_copy_(0, &self.rows, new)?;
-            let filled = buffer.f_narrow(0, 0, slots)?.f_narrow(1, 0, self.longest)?;
-            Ok(filled.f_transpose(1, 2)?) // [slots, kv_heads, longest, head_dim]
+        let (slots, kv_heads, head_dim) = k.size3()?;
+        let KeyValue { keys, values } = &self.cache.layers[shape.layer];
+        for (buffer, new) in [(keys, k), (values, v)] {
+            let new = new.f_reshape([slots * kv_heads, head_dim])?;
+            let _ = buffer.f_view([-1, head_dim])?.f_index_copy_(0, &self.rows, &new)?;
+        }
+        if q.device() == Device::Cpu {
+            return Ok(rl_torch::kernels::cached_attention(q, keys, values, self.lengths, shape.window)?);
+        }
+        let longest = self.lengths.iter().copied().max().unwrap_or(0);
+        let used = |buffer: &Tensor| -> Result<Tensor> {
+            Ok(buffer.f_narrow(0, 0, slots)?.f_narrow(2, 0, longest)?) // [slots, kv_heads, longest, head_dim]
         };
-        let keys = write_and_read(&self.cache.keys[shape.layer], k)?;
-        let values = write_and_read(&self.cache.values[shape.layer], v)?;
+        let (keys, values) = (used(keys)?, used(values)?);
         // The query heads that share a key/value head stand in as its query positions: no keys are repeated.
-        let q = q.f_view([slots, kv_heads, num_heads / kv_heads, head_dim])?;
-        let mask = self.mask(shape.window, q.kind())?;
-        let mask = mask.f_expand([slots, kv_heads, num_heads / kv_heads, self.longest], false)?;
+        let (heads, group) = (q.size3()?.1, q.size3()?.1 / kv_heads);
+        let mask = self.mask(shape.window, longest, q)?.f_expand([slots, kv_heads, group, longest], false)?;
+        let q = q.f_reshape([slots, kv_heads, group, head_dim])?;
         let attended =
             Tensor::f_scaled_dot_product_attention(&q, &keys, &values, Some(&mask), 0.0, false, None, false)?;
-        Ok(attended.f_reshape([slots, num_heads, head_dim])?)
+        Ok(attended.f_reshape([slots, heads, head_dim])?)
     }
 }

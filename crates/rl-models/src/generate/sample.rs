@@ -1,110 +1,256 @@
-//! One draw from one row of logits, on the host.
+//! Chooses the next token of every row of logits: the work over the vocabulary on the device, one small transfer.
+//!
+//! - Greedy: the greatest score, the lowest id of equals.
+//! - Untruncated: a row's uniform number picks a block of the vocabulary by the blocks' sums; the block comes to the host,
+//!   which finds the token in it in f64. Together: the inverse of the cumulative distribution in the order of ids.
+//! - Truncated: the most probable candidates come to the host ([`super::truncate`]). A row whose nucleus is larger than
+//!   that comes to the host as a whole; such rows are counted.
+//!
+//! Every choice is a function of the row's logits and its uniform number: other rows are never looked at.
 
-use crate::generate::SamplingConfig;
+use tch::{Device, Kind, Tensor};
+
+use super::config::SamplingConfig;
+use super::truncate::Candidates;
 use crate::{Error, Result};
 
-/// Token and its log-probability under the distribution that `config` makes of `logits` `[vocab]`.
-///
-/// `uniform` in `[0, 1)` picks by the inverse of the cumulative distribution in the order of token ids. At temperature 0
-/// the most probable token is taken (the lowest id of equals) and its log-probability at temperature 1 reported.
-pub(super) fn draw(logits: &[f32], config: &SamplingConfig, uniform: f64) -> Result<(i64, f32)> {
-    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    if logits.iter().any(|logit| logit.is_nan()) || !greatest.is_finite() {
-        return Err(Error::NonFinite { what: "logits of the next token".into() });
+/// Tokens of one block of the vocabulary.
+const BLOCK: i64 = 256;
+/// Candidates that a truncated row brings to the host at first.
+const CANDIDATES: i64 = 128;
+/// How many times as many are sorted on the host when those do not suffice, before all are.
+const WIDER: usize = 16;
+
+/// What the choice of one row needs besides the logits.
+pub(super) struct Row<'a> {
+    /// Uniform on `[0, 1)`.
+    pub uniform: f64,
+    /// Distinct ids that the repetition penalty applies to.
+    pub seen: &'a [i64],
+    /// Whether the response is still too short to end.
+    pub is_too_short: bool,
+}
+
+/// The token of one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Chosen {
+    pub id: i64,
+    /// Of the distribution drawn from.
+    pub log_prob: f64,
+    /// Of log-softmax of the logits over the temperature.
+    pub full_log_prob: f64,
+}
+
+pub(super) struct Sampler {
+    config: SamplingConfig,
+    /// Ids that cannot be drawn while a response is too short, all inside the vocabulary.
+    stop_ids: Vec<i64>,
+    /// Rows that needed more than the first candidates.
+    pub wide_rows: u64,
+}
+
+impl Sampler {
+    pub fn new(config: SamplingConfig, stop_ids: Vec<i64>) -> Self {
+        Sampler { config, stop_ids, wide_rows: 0 }
     }
-    if config.temperature == 0.0 {
-        let id = logits.iter().position(|&logit| logit == greatest).unwrap_or(0);
-        let total: f64 = logits.iter().map(|&logit| f64::from(logit - greatest).exp()).sum();
-        return Ok((id as i64, -total.ln() as f32));
+
+    /// One token per row of `logits` `[rows, vocab]`, which this changes.
+    ///
+    /// [`Error::NonFinite`] when a row holds NaN or plus infinity, or leaves nothing to draw.
+    pub fn choose(&mut self, logits: Tensor, rows: &[Row]) -> Result<Vec<Chosen>> {
+        let mut scores = logits.f_to_kind(Kind::Float)?;
+        if self.config.divisor() != 1.0 {
+            // Penalty and masks come before the temperature; both scale with it, so dividing first is the same.
+            let _ = scores.f_div_scalar_(self.config.divisor())?;
+        }
+        let full = if self.config.reweighs() {
+            let full = scores.f_log_softmax(-1, Kind::Float)?;
+            self.reweigh(&scores, rows)?;
+            Some(full)
+        } else {
+            None
+        };
+        let drawn = Drawn { probabilities: scores.f_softmax(-1, Kind::Float)?, scores, full };
+        if self.config.temperature == 0.0 {
+            drawn.greatest()
+        } else if self.config.truncates() {
+            self.truncated(&drawn, rows)
+        } else {
+            drawn.by_inverse_cdf(rows)
+        }
     }
-    let weight = |logit: f32| (f64::from(logit - greatest) / config.temperature).exp();
-    let mut weights: Vec<f64> = logits.iter().map(|&logit| weight(logit)).collect();
-    truncate(&mut weights, config.top_k, config.top_p);
-    let total: f64 = weights.iter().sum();
-    let mut rest = uniform * total;
-    let mut chosen = None;
-    for (id, &weight) in weights.iter().enumerate() {
-        if 0.0 < weight {
-            chosen = Some(id); // rounding at the far end leaves the last possible token
-            if rest < weight {
-                break;
+
+    /// Repetition penalty and minimum length, in place on `scores` `[rows, vocab]`.
+    fn reweigh(&self, scores: &Tensor, rows: &[Row]) -> Result<()> {
+        let (vocab, device) = (scores.size2()?.1, scores.device());
+        let mut flat = scores.f_view([-1])?;
+        let cells = |ids_of: &dyn Fn(&Row) -> Vec<i64>| -> Vec<i64> {
+            let rows = rows.iter().enumerate();
+            rows.flat_map(|(index, row)| ids_of(row).into_iter().map(move |id| index as i64 * vocab + id)).collect()
+        };
+        let penalty = self.config.repetition_penalty;
+        if penalty != 1.0 {
+            let seen = Tensor::from_slice(&cells(&|row| row.seen.to_vec())).f_to_device(device)?;
+            let old = flat.f_index_select(0, &seen)?;
+            let new = old.f_mul_scalar(penalty)?.f_where_self(&old.f_lt(0.0)?, &old.f_div_scalar(penalty)?)?;
+            let _ = flat.f_index_copy_(0, &seen, &new)?;
+        }
+        let stops = cells(&|row| if row.is_too_short { self.stop_ids.clone() } else { Vec::new() });
+        if !stops.is_empty() {
+            let _ = flat.f_index_fill_(0, &Tensor::from_slice(&stops).f_to_device(device)?, f64::NEG_INFINITY)?;
+        }
+        Ok(())
+    }
+
+    fn truncated(&mut self, drawn: &Drawn, rows: &[Row]) -> Result<Vec<Chosen>> {
+        let Drawn { scores, probabilities, full } = drawn;
+        let (num_rows, vocab) = scores.size2()?;
+        let wanted = CANDIDATES.max(i64::try_from(self.config.top_k).unwrap_or(vocab).saturating_add(1)).min(vocab);
+        let (values, ids) = scores.f_topk(wanted, -1, true, true)?; // [rows, wanted]
+        let top = ids.f_narrow(1, 0, 1)?;
+        let mut columns = vec![values.f_to_kind(Kind::Double)?, ids.f_to_kind(Kind::Double)?];
+        columns.push(probabilities.f_gather(1, &top, false)?.f_to_kind(Kind::Double)?);
+        if let Some(full) = full {
+            columns.push(full.f_gather(1, &ids, false)?.f_to_kind(Kind::Double)?);
+        }
+        let host = to_host(&columns)?;
+        let wanted = wanted as usize;
+        let width = host.len() / (num_rows as usize).max(1);
+        let mut chosen = Vec::with_capacity(rows.len());
+        for (index, (row, numbers)) in rows.iter().zip(host.chunks_exact(width)).enumerate() {
+            let (values, rest) = numbers.split_at(wanted);
+            let (ids, rest) = rest.split_at(wanted);
+            let top = rest[0];
+            if !(0.0 < top && top <= 1.5) {
+                return Err(non_finite());
             }
-            rest -= weight;
+            let tokens: Vec<(f64, i64)> = values.iter().zip(ids).map(|(&value, &id)| (value, id as i64)).collect();
+            let full_of = |id: i64| ids.iter().position(|&other| other as i64 == id).map(|at| rest[1 + at]);
+            let first = Candidates::new(tokens, wanted as i64 == vocab, 1.0 / top);
+            let (id, log_prob, score) = match first.kept(&self.config) {
+                Some(kept) => first.draw(kept, row.uniform),
+                None => {
+                    self.wide_rows += 1;
+                    self.draw_wide(&scores.f_get(index as i64)?, wanted, 1.0 / top, row.uniform)?
+                }
+            };
+            let full_log_prob = match full {
+                None => score - first.tokens[0].0 + top.ln(),
+                Some(full) => full_of(id).map_or_else(|| full.f_double_value(&[index as i64, id]), Ok)?,
+            };
+            chosen.push(Chosen { id, log_prob, full_log_prob });
         }
+        Ok(chosen)
     }
-    let id = chosen.ok_or_else(|| Error::NonFinite { what: "sampling weights".into() })?;
-    Ok((id as i64, (weights[id].ln() - total.ln()) as f32))
+
+    /// The draw of a row whose first `tried` candidates do not hold all that truncation keeps; `scores` is `[vocab]`.
+    fn draw_wide(&self, scores: &Tensor, tried: usize, total: f64, uniform: f64) -> Result<(i64, f64, f64)> {
+        let scores = Vec::<f32>::try_from(scores)?;
+        let mut tokens: Vec<(f64, i64)> = scores.iter().map(|&score| f64::from(score)).zip(0..).collect();
+        let wanted = tried.saturating_mul(WIDER);
+        if wanted < tokens.len() {
+            tokens.select_nth_unstable_by(wanted - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            let wider = Candidates::new(tokens[..wanted].to_vec(), false, total);
+            if let Some(kept) = wider.kept(&self.config) {
+                return Ok(wider.draw(kept, uniform));
+            }
+        }
+        let all = Candidates::new(tokens, true, total);
+        let kept = all.kept(&self.config).ok_or_else(non_finite)?;
+        Ok(all.draw(kept, uniform))
+    }
 }
 
-/// Sets to zero what top-k and top-p leave out; of equal weights the lower id is kept.
-fn truncate(weights: &mut [f64], top_k: usize, top_p: f64) {
-    if (top_k == 0 || weights.len() <= top_k) && 1.0 <= top_p {
-        return;
-    }
-    let mut order: Vec<usize> = (0..weights.len()).collect();
-    order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
-    let mut keep = if top_k == 0 { order.len() } else { top_k.min(order.len()) };
-    if top_p < 1.0 {
-        let total: f64 = order[..keep].iter().map(|&id| weights[id]).sum();
-        let mut sum = 0.0;
-        let reaching = order[..keep].iter().position(|&id| {
-            sum += weights[id];
-            top_p * total <= sum
+/// The distributions of one step, `[rows, vocab]` each.
+struct Drawn {
+    /// Logits over temperature, after penalty and masks.
+    scores: Tensor,
+    /// Softmax of `scores`.
+    probabilities: Tensor,
+    /// Log-softmax before penalty and masks, where they change anything.
+    full: Option<Tensor>,
+}
+
+impl Drawn {
+    fn greatest(&self) -> Result<Vec<Chosen>> {
+        let ids = self.scores.f_argmax(-1, true)?; // [rows, 1]
+        let log_probs = self.probabilities.f_gather(1, &ids, false)?.f_to_kind(Kind::Double)?.f_log()?;
+        let full = match &self.full {
+            Some(full) => full.f_gather(1, &ids, false)?.f_to_kind(Kind::Double)?,
+            None => log_probs.shallow_clone(),
+        };
+        let host = to_host(&[ids.f_to_kind(Kind::Double)?, log_probs, full])?;
+        let chosen = host.chunks_exact(3).map(|row| {
+            let chosen = Chosen { id: row[0] as i64, log_prob: row[1], full_log_prob: row[2] };
+            if chosen.log_prob.is_finite() { Ok(chosen) } else { Err(non_finite()) }
         });
-        keep = reaching.map_or(keep, |index| index + 1);
+        chosen.collect()
     }
-    for &id in &order[keep..] {
-        weights[id] = 0.0;
+
+    fn by_inverse_cdf(&self, rows: &[Row]) -> Result<Vec<Chosen>> {
+        let (num_rows, vocab) = self.probabilities.size2()?;
+        let device = self.probabilities.device();
+        let block = BLOCK.min(vocab);
+        let (whole, rest) = (vocab / block, vocab % block);
+        let body = self.probabilities.f_narrow(1, 0, whole * block)?.f_view([num_rows, whole, block])?;
+        let mut sums = vec![body.f_sum_dim_intlist(-1, false, Kind::Float)?];
+        if 0 < rest {
+            let tail = self.probabilities.f_narrow(1, whole * block, rest)?;
+            sums.push(tail.f_sum_dim_intlist(-1, true, Kind::Float)?);
+        }
+        let cumulative = Tensor::f_cat(&sums, 1)?.f_cumsum(1, Kind::Double)?; // [rows, blocks]
+        let num_blocks = cumulative.size2()?.1;
+        let total = cumulative.f_narrow(1, num_blocks - 1, 1)?; // [rows, 1]
+        // Strictly below the total, so that the block found has a positive sum.
+        let below_one = 1.0 - 2.0 * f64::EPSILON;
+        let uniforms: Vec<f64> = rows.iter().map(|row| row.uniform * below_one).collect();
+        let targets = Tensor::from_slice(&uniforms).f_to_device(device)?.f_unsqueeze(1)?.f_mul(&total)?; // [rows, 1]
+        let found = cumulative.f_le_tensor(&targets)?.f_sum_dim_intlist(-1, true, Kind::Int64)?; // [rows, 1]
+        let found = found.f_clamp_max(num_blocks - 1)?;
+        let padded = Tensor::f_cat(&[Tensor::f_zeros_like(&total)?, cumulative], 1)?;
+        let before = padded.f_gather(1, &found, false)?;
+        let ids = found.f_mul_scalar(block)?.f_add(&Tensor::f_arange(block, (Kind::Int64, device))?)?; // [rows, block]
+        let ids = ids.f_clamp_max(vocab - 1)?;
+        let mut columns = vec![found.f_to_kind(Kind::Double)?, targets.f_sub(&before)?, total];
+        columns.push(self.probabilities.f_gather(1, &ids, false)?.f_to_kind(Kind::Double)?);
+        if let Some(full) = &self.full {
+            columns.push(full.f_gather(1, &ids, false)?.f_to_kind(Kind::Double)?);
+        }
+        let host = to_host(&columns)?;
+        let width = host.len() / (num_rows as usize).max(1);
+        let chosen = host.chunks_exact(width).map(|numbers| {
+            let (found, mut rest, total) = (numbers[0] as i64, numbers[1], numbers[2]);
+            if !(0.0 < total && total.is_finite()) {
+                return Err(non_finite());
+            }
+            let start = found * block;
+            let len = block.min(vocab - start) as usize;
+            let weights = &numbers[3..3 + len];
+            let mut offset = None;
+            for (index, &weight) in weights.iter().enumerate() {
+                if 0.0 < weight {
+                    offset = Some(index); // rounding at the far end leaves the last possible token
+                    if rest < weight {
+                        break;
+                    }
+                    rest -= weight;
+                }
+            }
+            let offset = offset.ok_or_else(non_finite)?;
+            let log_prob = (weights[offset] / total).ln();
+            let full_log_prob = if self.full.is_some() { numbers[3 + block as usize + offset] } else { log_prob };
+            Ok(Chosen { id: start + offset as i64, log_prob, full_log_prob })
+        });
+        chosen.collect()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Puts columns `[rows, _]` in f64 side by side and brings them to the host in one transfer.
+fn to_host(columns: &[Tensor]) -> Result<Vec<f64>> {
+    let joined = Tensor::f_cat(columns, 1)?.f_to_device(Device::Cpu)?.f_contiguous()?.f_view([-1])?;
+    Ok(Vec::<f64>::try_from(joined)?)
+}
 
-    const TOLERANCE: f32 = 1e-6;
-
-    fn config(temperature: f64, top_k: usize, top_p: f64) -> SamplingConfig {
-        SamplingConfig { max_new_tokens: 1, temperature, top_k, top_p, num_slots: 1 }
-    }
-
-    /// Logits ln 1, ln 2, ln 5: probabilities 1/8, 2/8, 5/8.
-    fn logits() -> Vec<f32> {
-        [1.0_f32, 2.0, 5.0].iter().map(|weight| weight.ln()).collect()
-    }
-
-    #[test]
-    fn inverse_cumulative_distribution() {
-        for (uniform, id, probability) in [(0.0, 0, 0.125), (0.124, 0, 0.125), (0.126, 1, 0.25), (0.376, 2, 0.625)] {
-            let (drawn, log_prob) = draw(&logits(), &config(1.0, 0, 1.0), uniform).unwrap();
-            assert_eq!(drawn, id);
-            assert!((log_prob - f32::ln(probability)).abs() < TOLERANCE);
-        }
-    }
-
-    #[test]
-    fn log_probs_are_those_of_the_distribution_sampled_from() {
-        // Temperature 0.5 squares the weights: 1, 4, 25.
-        let (_, log_prob) = draw(&logits(), &config(0.5, 0, 1.0), 0.999).unwrap();
-        assert!((log_prob - f32::ln(25.0 / 30.0)).abs() < TOLERANCE);
-        // Two kept: 2/7 and 5/7.
-        let (id, log_prob) = draw(&logits(), &config(1.0, 2, 1.0), 0.0).unwrap();
-        assert_eq!(id, 1);
-        assert!((log_prob - f32::ln(2.0 / 7.0)).abs() < TOLERANCE);
-        // 5/8 alone reaches 0.6.
-        let (id, log_prob) = draw(&logits(), &config(1.0, 0, 0.6), 0.0).unwrap();
-        assert_eq!((id, log_prob), (2, 0.0));
-    }
-
-    #[test]
-    fn greedy_takes_the_first_of_equals() {
-        let (id, log_prob) = draw(&[0.0, 1.0, 1.0], &config(0.0, 0, 1.0), 0.9).unwrap();
-        assert_eq!(id, 1);
-        assert!((log_prob + (2.0 + f32::exp(-1.0)).ln()).abs() < TOLERANCE);
-    }
-
-    #[test]
-    fn nan_is_an_error() {
-        assert!(matches!(draw(&[0.0, f32::NAN], &config(1.0, 0, 1.0), 0.5), Err(Error::NonFinite { .. })));
-    }
+fn non_finite() -> Error {
+    Error::NonFinite { what: "logits of the next token".into() }
 }

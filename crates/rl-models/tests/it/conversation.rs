@@ -46,7 +46,7 @@ fn games(count: usize) -> Vec<GeneralPoints> {
 
 fn play(model: &ChatModel, indices: &[u64], num_slots: usize) -> Vec<Episode> {
     let keys: Vec<RandomKey> = indices.iter().map(|&index| RandomKey::new(2, "episodes").at(index)).collect();
-    let sampling = SamplingConfig { max_new_tokens: 12, temperature: 1.5, top_k: 0, top_p: 1.0, num_slots };
+    let sampling = SamplingConfig::sampled(12, 1.5, num_slots);
     play_episodes(model, &mut games(indices.len()), 7, indices, &keys, &sampling, &mut |_| ()).unwrap()
 }
 
@@ -65,7 +65,7 @@ fn a_dialogue_is_prompt_then_sampled_turns_and_feedback_between_them() {
             assert_eq!(turn.start, expected.len());
             let sampled = &ids[turn.range()];
             expected.extend_from_slice(sampled);
-            let stopped = turn.finish_reason == FinishReason::Stop;
+            let stopped = turn.finish_reason == FinishReason::StopId;
             assert_eq!(stopped, model.stop_ids().contains(&sampled[sampled.len() - 1]));
             assert!(stopped || sampled.len() == 12);
             let narrow: Vec<u32> = sampled.iter().map(|&id| id as u32).collect();

@@ -104,7 +104,7 @@ fn decoding_agrees_with_transformers() {
         let case = &case["greedy"];
         let expected = ids(&case["response_ids"]);
         let key = RandomKey::new(0, "unused by greedy decoding");
-        let request = Request { prompt_ids: ids(&case["prompt_ids"]), key };
+        let request = Request::new(ids(&case["prompt_ids"]), key);
         let longest = decoder.config().max_position_embeddings as usize - request.prompt_ids.len();
         let config = SamplingConfig::greedy(expected.len().min(longest), 2);
         let found = generate(&decoder, &[request.clone(), request], &[], &config, &mut |_| ()).unwrap();

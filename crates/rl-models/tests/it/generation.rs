@@ -20,12 +20,12 @@ fn prompt(row: usize, length: usize) -> Vec<i64> {
 
 fn requests(count: usize) -> Vec<Request> {
     let key = RandomKey::new(11, "test");
-    let request = |row: usize| Request { prompt_ids: prompt(row, 1 + row * 5 % 12), key: key.at(row as u64) };
+    let request = |row: usize| Request::new(prompt(row, 1 + row * 5 % 12), key.at(row as u64));
     (0..count).map(request).collect()
 }
 
 fn sampled(max_new_tokens: usize, num_slots: usize) -> SamplingConfig {
-    SamplingConfig { max_new_tokens, temperature: 0.9, top_k: 0, top_p: 1.0, num_slots }
+    SamplingConfig::sampled(max_new_tokens, 0.9, num_slots)
 }
 
 fn run(decoder: &Decoder, requests: &[Request], stop_ids: &[i64], config: &SamplingConfig) -> Vec<Response> {
@@ -85,7 +85,7 @@ fn a_group_that_shares_its_prompt_equals_separate_requests() {
     let decoder = tiny::decoder("tiny-tied");
     let key = RandomKey::new(3, "group");
     let group: Vec<Request> =
-        (0..12).map(|member| Request { prompt_ids: prompt(member / 6, 9), key: key.at(member as u64) }).collect();
+        (0..12).map(|member| Request::new(prompt(member / 6, 9), key.at(member as u64))).collect();
     let together = run(&decoder, &group, &[2], &sampled(10, 12));
     let mut different = std::collections::BTreeSet::new();
     for (request, found) in group.iter().zip(&together) {
@@ -134,7 +134,7 @@ fn tokens_are_drawn_with_the_probabilities_of_the_model() {
     let key = RandomKey::new(8, "draws");
     let prompt_ids = prompt(2, 6);
     let requests: Vec<Request> =
-        (0..DRAWS).map(|i| Request { prompt_ids: prompt_ids.clone(), key: key.at(i as u64) }).collect();
+        (0..DRAWS).map(|i| Request::new(prompt_ids.clone(), key.at(i as u64))).collect();
     let config = SamplingConfig { temperature: 2.0, ..sampled(1, 512) };
     let mut counts: BTreeMap<i64, f64> = BTreeMap::new();
     for response in run(&decoder, &requests, &[], &config) {
@@ -163,16 +163,16 @@ fn finish_reasons_and_limits() {
     let config = SamplingConfig::greedy(end + 1, 1);
     let response = generate(&decoder, &requests(1), &[stop], &config, &mut |tokens| finished.push(tokens)).unwrap();
     assert_eq!(response[0].ids, free.ids[..=end]);
-    assert_eq!(response[0].finish_reason, FinishReason::Stop);
+    assert_eq!(response[0].finish_reason, FinishReason::StopId);
     assert_eq!(finished, [end + 1]);
 
     // 64 positions: a prompt of 60 leaves room for 4 tokens, one of 63 for 1, whatever is asked for.
     for (length, room) in [(60, 4), (63, 1)] {
-        let request = Request { prompt_ids: prompt(1, length), key: RandomKey::new(0, "test") };
+        let request = Request::new(prompt(1, length), RandomKey::new(0, "test"));
         for max_new_tokens in [100, usize::MAX] {
             let config = SamplingConfig::greedy(max_new_tokens, 2);
             let response = run(&decoder, std::slice::from_ref(&request), &[], &config).remove(0);
-            assert_eq!((response.ids.len(), response.finish_reason), (room, FinishReason::Length));
+            assert_eq!((response.ids.len(), response.finish_reason), (room, FinishReason::Context));
         }
     }
     assert!(run(&decoder, &[], &[2], &sampled(5, 4)).is_empty());
@@ -183,14 +183,14 @@ fn unusable_requests_are_errors() {
     let decoder = tiny::decoder("tiny-tied");
     let key = RandomKey::new(0, "test");
     let fails = |prompt_ids: Vec<i64>, config: &SamplingConfig| {
-        let requests = [Request { prompt_ids: vec![1, 2], key }, Request { prompt_ids, key }];
+        let requests = [Request::new(vec![1, 2], key), Request::new(prompt_ids, key)];
         generate(&decoder, &requests, &[2], config, &mut |_| ()).unwrap_err()
     };
     let fine = sampled(4, 1);
     assert!(matches!(fails(prompt(0, 64), &fine), Error::PromptTooLong { length: 64, limit: 63 }));
     assert!(matches!(fails(vec![5, 64], &fine), Error::TokenOutOfRange { id: 64, vocab_size: 64 }));
     assert!(matches!(fails(vec![-1], &fine), Error::TokenOutOfRange { id: -1, vocab_size: 64 }));
-    assert!(matches!(fails(vec![], &fine), Error::Argument { name: "sequences", .. }));
+    assert!(matches!(fails(vec![], &fine), Error::Argument { name: "prompt_ids", .. }));
     let settings = [
         (sampled(0, 1), "`max_new_tokens` is 0"),
         (sampled(1, 0), "`num_slots` is 0"),

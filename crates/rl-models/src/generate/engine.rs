@@ -1,0 +1,556 @@
+//! The generation engine: slots of a key/value cache that decode together and are refilled as responses end.
+//!
+//! Nothing is padded: prompts are read packed, and while decoding a slot's length alone says what counts. Which
+//! requests share a step changes no response, because a draw is named by its request's key and its position.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use rl_data::Tokenizer;
+use tch::Tensor;
+
+use super::cache::{CachedAttention, KeyValueCache, PrefillAttention};
+use super::cancel::CancelToken;
+use super::config::SamplingConfig;
+use super::prompts::Prompts;
+use super::request::{Request, Response, Token};
+use super::sample::{Row, Sampler};
+use super::slot::Slot;
+use crate::decoder::Decoder;
+use crate::{Error, Result};
+
+/// Prompt tokens read in one forward pass at most, unless a single prompt has more: bounds the memory of a prefill.
+const MAX_PREFILL_TOKENS: usize = 8192;
+/// Prompt tokens from which reading them at once is as efficient per token as waiting for more.
+const MIN_PREFILL_TOKENS: usize = 64;
+/// Tokens for which a slot has room at first; longer responses let the cache grow.
+const FIRST_RESPONSE_TOKENS: usize = 64;
+
+/// Called for every token; `Break` cancels that token's request.
+pub type OnToken<'f> = dyn FnMut(&Token) -> ControlFlow<()> + 'f;
+
+/// Answers requests: fed with [`Engine::push`], driven by [`Engine::step`].
+///
+/// ```no_run
+/// # use rl_core::random::RandomKey;
+/// # use rl_models::{Decoder, generate::{Engine, Request, SamplingConfig}};
+/// # fn run(decoder: &Decoder, prompts: Vec<Vec<i64>>) -> rl_models::Result<()> {
+/// let mut engine = Engine::new(decoder, &SamplingConfig::sampled(256, 1.0, 32), &[2])?;
+/// for (row, prompt_ids) in prompts.into_iter().enumerate() {
+///     engine.push(Request::new(prompt_ids, RandomKey::new(0, "answers").at(row as u64)))?;
+/// }
+/// while !engine.is_idle() {
+///     for (request, response) in engine.step()? {
+///         println!("{request}: {} tokens", response.ids.len());
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Engine<'a> {
+    decoder: &'a Decoder,
+    config: SamplingConfig,
+    stop_ids: Vec<i64>,
+    tokenizer: Option<Tokenizer>,
+    cancel: CancelToken,
+    cache: KeyValueCache,
+    sampler: Sampler,
+    /// Slot `i` of the cache belongs to `slots[i]`.
+    slots: Vec<Option<Slot>>,
+    waiting: VecDeque<Waiting>,
+    prompts: Prompts,
+    finished: Vec<(usize, Response)>,
+    next_request: usize,
+    stats: Stats,
+}
+
+struct Waiting {
+    number: usize,
+    prompt: usize,
+    request: Request,
+}
+
+/// What an [`Engine`] has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Prompt tokens that went through the model.
+    pub prompt_tokens_read: usize,
+    /// Prompt tokens whose keys and values were copied instead.
+    pub prompt_tokens_shared: usize,
+    /// Tokens drawn, of all responses.
+    pub new_tokens: usize,
+    /// Decoding steps: forward passes of one token per slot.
+    pub decode_steps: usize,
+    /// Rows of which truncation needed more than the first candidates.
+    pub wide_rows: u64,
+    /// Time in steps that admitted requests: their prompts and their first tokens.
+    pub prefill_time: Duration,
+    /// Time in decoding steps, sampling included.
+    pub decode_time: Duration,
+    /// Time in which tokens were chosen; on a GPU this includes waiting for the logits.
+    pub sampling_time: Duration,
+}
+
+impl Stats {
+    /// Tokens of decoding steps per second.
+    pub fn decode_tokens_per_second(&self, num_responses: usize) -> f64 {
+        // The first token of a response comes from its prompt.
+        self.new_tokens.saturating_sub(num_responses) as f64 / self.decode_time.as_secs_f64()
+    }
+}
+
+impl<'a> Engine<'a> {
+    /// An engine without requests; `stop_ids` end a response.
+    ///
+    /// # Errors
+    /// As [`SamplingConfig::validate`].
+    pub fn new(decoder: &'a Decoder, config: &SamplingConfig, stop_ids: &[i64]) -> Result<Self> {
+        config.validate()?;
+        let vocab = decoder.config().vocab_size;
+        let drawable = stop_ids.iter().copied().filter(|id| (0..vocab).contains(id)).collect();
+        Ok(Engine {
+            decoder,
+            config: config.clone(),
+            stop_ids: stop_ids.to_vec(),
+            tokenizer: None,
+            cancel: CancelToken::new(),
+            cache: KeyValueCache::new(decoder),
+            sampler: Sampler::new(config.clone(), drawable),
+            slots: Vec::new(),
+            waiting: VecDeque::new(),
+            prompts: Prompts::default(),
+            finished: Vec::new(),
+            next_request: 0,
+            stats: Stats::default(),
+        })
+    }
+
+    /// Gives responses a text and makes stop strings work. For requests pushed from now on.
+    #[must_use]
+    pub fn with_tokenizer(mut self, tokenizer: &Tokenizer) -> Self {
+        self.tokenizer = Some(tokenizer.clone());
+        self
+    }
+
+    /// Ends everything with [`super::FinishReason::Cancelled`] in the step after `cancel` is set.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: CancelToken) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// Adds a request and gives its number: 0, 1, 2 and so on.
+    ///
+    /// # Errors
+    /// [`Error::PromptTooLong`], [`Error::TokenOutOfRange`], or [`Error::Argument`] for an empty prompt, a limit of 0
+    /// tokens, and stop strings without a tokenizer. The engine is then as before.
+    pub fn push(&mut self, request: Request) -> Result<usize> {
+        self.check(&request)?;
+        let number = self.next_request;
+        self.next_request += 1;
+        let prompt = self.prompts.add(&request.prompt_ids);
+        self.waiting.push_back(Waiting { number, prompt, request });
+        Ok(number)
+    }
+
+    /// Whether there is nothing to do and nothing to hand out.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.num_active() == 0 && self.finished.is_empty()
+    }
+
+    /// Requests that wait for a slot.
+    pub fn num_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Responses under way.
+    pub fn num_active(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> Stats {
+        Stats { wide_rows: self.sampler.wide_rows, ..self.stats }
+    }
+
+    /// Admits waiting requests or draws one token for every response under way; gives the responses that ended, with
+    /// their requests' numbers.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] when logits hold NaN or plus infinity, [`Error::Tch`] as for want of memory, or from the
+    /// tokenizer. Then every request is dropped and the cache emptied.
+    pub fn step(&mut self) -> Result<Vec<(usize, Response)>> {
+        self.step_with(&mut |_| ControlFlow::Continue(()))
+    }
+
+    /// [`Engine::step`] that shows each token as it is drawn.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn step_with(&mut self, on_token: &mut OnToken) -> Result<Vec<(usize, Response)>> {
+        let result = if self.cancel.is_cancelled() {
+            self.cancel_all()
+        } else {
+            let started = Instant::now();
+            match self.admission() {
+                Some(read) => tch::no_grad(|| self.admit(read, on_token))
+                    .inspect(|()| self.stats.prefill_time += started.elapsed()),
+                None if self.num_active() == 0 => Ok(()),
+                None => tch::no_grad(|| self.decode(on_token))
+                    .inspect(|()| self.stats.decode_time += started.elapsed()),
+            }
+        };
+        if let Err(error) = result {
+            // What is cached may be the cause; a later request must not see it.
+            self.slots.clear();
+            self.waiting.clear();
+            self.finished.clear();
+            self.prompts = Prompts::default();
+            self.cache = KeyValueCache::new(self.decoder);
+            return Err(error);
+        }
+        Ok(std::mem::take(&mut self.finished))
+    }
+
+    /// Steps until nothing is left; gives all responses in the order in which their requests were pushed.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn run(&mut self, on_finish: &mut dyn FnMut(&Response)) -> Result<Vec<Response>> {
+        let mut responses = Vec::new();
+        while !self.is_idle() {
+            for (number, response) in self.step()? {
+                on_finish(&response);
+                responses.push((number, response));
+            }
+        }
+        responses.sort_unstable_by_key(|(number, _)| *number);
+        Ok(responses.into_iter().map(|(_, response)| response).collect())
+    }
+
+    /// Ends one request with [`super::FinishReason::Cancelled`]; the next step hands its response out. False when it is not
+    /// there any more.
+    ///
+    /// # Errors
+    /// From the tokenizer.
+    pub fn cancel(&mut self, number: usize) -> Result<bool> {
+        if let Some(index) = self.waiting.iter().position(|waiting| waiting.number == number) {
+            if let Some(waiting) = self.waiting.remove(index) {
+                self.prompts.leave(waiting.prompt);
+                self.finished.push((number, self.unstarted(&waiting)?));
+            }
+            return Ok(true);
+        }
+        let is_wanted = |slot: &Option<Slot>| slot.as_ref().is_some_and(|slot| slot.request == number);
+        let Some(index) = self.slots.iter().position(is_wanted) else { return Ok(false) };
+        if let Some(slot) = &mut self.slots[index] {
+            slot.cancel()?;
+        }
+        self.retire(index)?;
+        Ok(true)
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        let fails = |name, value: String, reason: &str| Err(Error::Argument { name, value, reason: reason.into() });
+        let (vocab_size, context) = (self.decoder.config().vocab_size, self.context());
+        let length = request.prompt_ids.len();
+        if length == 0 {
+            return fails("prompt_ids", "empty".into(), "a prompt needs a token");
+        }
+        if context <= length {
+            return Err(Error::PromptTooLong { length, limit: context - 1 });
+        }
+        if let Some(&id) = request.prompt_ids.iter().find(|&&id| !(0..vocab_size).contains(&id)) {
+            return Err(Error::TokenOutOfRange { id, vocab_size });
+        }
+        if let Some(limit) = request.max_new_tokens
+            && (limit == 0 || limit < self.config.min_new_tokens)
+        {
+            let reason = format!("must be positive and not below min_new_tokens = {}", self.config.min_new_tokens);
+            return fails("max_new_tokens", limit.to_string(), &reason);
+        }
+        if !self.config.stop_strings.is_empty() && self.tokenizer.is_none() {
+            let value = format!("{:?}", self.config.stop_strings);
+            return fails("stop_strings", value, "the engine needs a tokenizer to find them: Engine::with_tokenizer");
+        }
+        Ok(())
+    }
+
+    fn context(&self) -> usize {
+        self.decoder.config().max_position_embeddings as usize
+    }
+
+    /// Whether to admit requests now, and if so, whether prompts are read for it.
+    ///
+    /// A prompt that is cached costs nothing. Reading few tokens costs as much as reading some more, so a slot may stand
+    /// empty for a while until there is enough to read, but not more than a quarter of the slots.
+    fn admission(&self) -> Option<bool> {
+        let active = self.num_active();
+        let free = self.config.num_slots - active;
+        if free == 0 || self.waiting.is_empty() {
+            return None;
+        }
+        let mut unread: Vec<usize> = Vec::new();
+        let mut tokens = 0;
+        for waiting in self.waiting.iter().take(free) {
+            let is_read = self.prompts.get(waiting.prompt).is_some_and(|prompt| prompt.logits.is_some());
+            if !is_read && !unread.contains(&waiting.prompt) {
+                unread.push(waiting.prompt);
+                tokens += waiting.request.prompt_ids.len();
+                if MIN_PREFILL_TOKENS <= tokens {
+                    return Some(true);
+                }
+            }
+        }
+        if active == 0 || self.config.num_slots <= 4 * free {
+            return Some(true);
+        }
+        let is_first_read = self.waiting.front().is_some_and(|first| !unread.contains(&first.prompt));
+        is_first_read.then_some(false)
+    }
+
+    /// Fills free slots with waiting requests and draws their first tokens; a prompt is read once for all of them.
+    fn admit(&mut self, read: bool, on_token: &mut OnToken) -> Result<()> {
+        let (admitted, unread) = self.assign(read);
+        let longest = admitted.iter().map(|(_, waiting)| self.wanted_capacity(&waiting.request)).max().unwrap_or(0);
+        self.cache.reserve(self.slots.len(), longest)?;
+        let mut slots_of = vec![Vec::new(); unread.len()];
+        for (index, waiting) in &admitted {
+            match unread.iter().position(|&prompt| prompt == waiting.prompt) {
+                Some(place) => slots_of[place].push(*index),
+                None => self.share(waiting.prompt, *index)?,
+            }
+        }
+        self.read(&unread, &slots_of)?;
+        let mut logits = Vec::with_capacity(admitted.len());
+        for (_, waiting) in &admitted {
+            let row = self.prompts.get(waiting.prompt).and_then(|prompt| prompt.logits.as_ref());
+            logits.extend(row.map(Tensor::shallow_clone));
+        }
+        let logits = Tensor::f_cat(&logits, 0)?; // [admitted, vocab]
+        let context = self.context();
+        let mut rows = Vec::with_capacity(admitted.len());
+        for (index, waiting) in admitted {
+            let Waiting { number, prompt, request } = waiting;
+            let room = context - request.prompt_ids.len();
+            let slot = Slot::new(number, prompt, &request, &self.config, room, self.tokenizer.as_ref());
+            self.slots[index] = Some(slot);
+            self.prompts.leave(prompt);
+            rows.push(index);
+        }
+        self.choose(logits, &rows, on_token)
+    }
+
+    /// Takes requests off the queue into free slots, first come first served; also gives the prompts to be read.
+    fn assign(&mut self, read: bool) -> (Vec<(usize, Waiting)>, Vec<usize>) {
+        let (mut admitted, mut unread, mut tokens) = (Vec::new(), Vec::new(), 0);
+        let mut index = 0;
+        while index < self.config.num_slots {
+            let Some(next) = self.waiting.front() else { break };
+            if self.slots.get(index).is_some_and(Option::is_some) {
+                index += 1;
+                continue;
+            }
+            let length = next.request.prompt_ids.len();
+            let is_read = self.prompts.get(next.prompt).is_some_and(|prompt| prompt.logits.is_some());
+            if !is_read && !unread.contains(&next.prompt) {
+                if !read || (!unread.is_empty() && MAX_PREFILL_TOKENS < tokens + length) {
+                    break;
+                }
+                unread.push(next.prompt);
+                tokens += length;
+                self.stats.prompt_tokens_read += length;
+            } else {
+                self.stats.prompt_tokens_shared += length;
+            }
+            if self.slots.len() <= index {
+                self.slots.push(None);
+            }
+            admitted.extend(self.waiting.pop_front().map(|waiting| (index, waiting)));
+            index += 1;
+        }
+        (admitted, unread)
+    }
+
+    /// Tokens for which a slot with this request should have room at first.
+    fn wanted_capacity(&self, request: &Request) -> usize {
+        let limit = request.max_new_tokens.unwrap_or(self.config.max_new_tokens).min(FIRST_RESPONSE_TOKENS);
+        (request.prompt_ids.len() + limit).min(self.context())
+    }
+
+    /// Copies the keys and values of a prompt that was read into slot `to`.
+    fn share(&mut self, number: usize, to: usize) -> Result<()> {
+        let Some(prompt) = self.prompts.get(number) else { return Ok(()) };
+        match (&prompt.stored, self.slot_with(number)) {
+            (_, Some(from)) => self.cache.copy_slot(from, to, prompt.ids.len()),
+            (Some(stored), None) => self.cache.restore(stored, to),
+            // `retire` keeps one of the two while a request waits.
+            (None, None) => unreachable!("a prompt that was read is in a slot or stored"),
+        }
+    }
+
+    /// A slot under way that starts with this prompt.
+    fn slot_with(&self, number: usize) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.prompt == number))
+    }
+
+    /// Reads `unread` prompts in one packed pass into the slots that start from them and keeps their last logits.
+    fn read(&mut self, unread: &[usize], slots_of: &[Vec<usize>]) -> Result<()> {
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let prompts: Vec<_> = unread.iter().filter_map(|&number| self.prompts.get(number)).collect();
+        let packed = self.decoder.pack(&prompts.iter().map(|prompt| &*prompt.ids).collect::<Vec<_>>())?;
+        let mut context = PrefillAttention::new(&packed, &mut self.cache, slots_of);
+        let hidden = self.decoder.forward(&packed.ids, &packed.positions, &mut context)?;
+        let last_rows: Vec<i64> = packed.boundaries[1..].iter().map(|&end| end as i64 - 1).collect();
+        let last_rows = Tensor::from_slice(&last_rows).f_to_device(self.decoder.device())?;
+        let logits = self.decoder.logits(&hidden.f_index_select(0, &last_rows)?)?; // [unread, vocab]
+        for (row, &number) in unread.iter().enumerate() {
+            if let Some(prompt) = self.prompts.get_mut(number) {
+                prompt.logits = Some(logits.f_narrow(0, row as i64, 1)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// One token for every response under way.
+    fn decode(&mut self, on_token: &mut OnToken) -> Result<()> {
+        self.close_gaps()?;
+        let device = self.decoder.device();
+        let slots = || self.slots.iter().flatten();
+        let ids: Vec<i64> = slots().filter_map(Slot::last_id).collect();
+        let positions: Vec<i64> = slots().map(|slot| slot.cached as i64).collect();
+        let lengths: Vec<i64> = positions.iter().map(|position| position + 1).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+        self.cache.reserve(self.slots.len(), longest)?;
+        let mut context = CachedAttention::new(&mut self.cache, &lengths, device)?;
+        let ids = Tensor::from_slice(&ids).f_to_device(device)?;
+        let positions = Tensor::from_slice(&positions).f_to_device(device)?;
+        let hidden = self.decoder.forward(&ids, &positions, &mut context)?;
+        for slot in self.slots.iter_mut().flatten() {
+            slot.cached += 1;
+        }
+        self.stats.decode_steps += 1;
+        let rows: Vec<usize> = (0..self.slots.len()).collect();
+        self.choose(self.decoder.logits(&hidden)?, &rows, on_token)
+    }
+
+    /// Moves the last responses into empty slots before them: no step pays for a slot without a response.
+    fn close_gaps(&mut self) -> Result<()> {
+        let mut index = 0;
+        while index < self.slots.len() {
+            if self.slots[index].is_some() {
+                index += 1;
+                continue;
+            }
+            let last = self.slots.len() - 1;
+            if let Some(slot) = &self.slots[last] {
+                self.cache.copy_slot(last, index, slot.cached)?;
+            }
+            self.slots.swap_remove(index);
+        }
+        Ok(())
+    }
+
+    /// Draws the next token of `slots` from `logits` `[slots, vocab]` and retires the responses that end.
+    fn choose(&mut self, logits: Tensor, slots: &[usize], on_token: &mut OnToken) -> Result<()> {
+        let started = Instant::now();
+        let states = slots.iter().filter_map(|&index| self.slots[index].as_ref());
+        let rows: Vec<Row> = states.map(|slot| slot.row(&self.config)).collect();
+        let chosen = self.sampler.choose(logits, &rows)?;
+        self.stats.sampling_time += started.elapsed();
+        self.stats.new_tokens += chosen.len();
+        for (&index, chosen) in slots.iter().zip(chosen) {
+            let Some(slot) = &mut self.slots[index] else { continue };
+            let text = slot.push(chosen, &self.stop_ids, self.config.min_new_tokens)?;
+            let token = Token {
+                request: slot.request,
+                position: slot.num_tokens() - 1,
+                id: chosen.id,
+                log_prob: chosen.log_prob as f32,
+                full_log_prob: chosen.full_log_prob as f32,
+                text,
+                finish_reason: slot.finish_reason(),
+            };
+            if on_token(&token).is_break() && slot.finish_reason().is_none() {
+                slot.cancel()?;
+            }
+            if slot.finish_reason().is_some() {
+                self.retire(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees a slot and hands its response out; keeps its prompt where requests still wait for it.
+    fn retire(&mut self, index: usize) -> Result<()> {
+        let Some(slot) = self.slots[index].take() else { return Ok(()) };
+        if self.slot_with(slot.prompt).is_none() {
+            let has_room = self.prompts.num_stored() < self.config.num_slots;
+            if let Some(prompt) = self.prompts.get_mut(slot.prompt)
+                && prompt.stored.is_none()
+            {
+                if has_room {
+                    prompt.stored = Some(self.cache.store(index, slot.prompt_len)?);
+                } else {
+                    prompt.logits = None; // it will be read again
+                }
+            }
+        }
+        self.finished.push(slot.into_response());
+        Ok(())
+    }
+
+    fn cancel_all(&mut self) -> Result<()> {
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.prompts.leave(waiting.prompt);
+            self.finished.push((waiting.number, self.unstarted(&waiting)?));
+        }
+        for index in 0..self.slots.len() {
+            if let Some(slot) = &mut self.slots[index] {
+                slot.cancel()?;
+            }
+            self.retire(index)?;
+        }
+        self.slots.clear();
+        Ok(())
+    }
+
+    /// The response of a request that never had a slot.
+    fn unstarted(&self, waiting: &Waiting) -> Result<Response> {
+        let mut slot = Slot::new(waiting.number, waiting.prompt, &waiting.request, &self.config, 1, self.tokenizer.as_ref());
+        slot.cancel()?;
+        Ok(slot.into_response().1)
+    }
+}
+
+impl std::fmt::Debug for Engine<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts = (self.num_waiting(), self.num_active());
+        f.debug_struct("Engine").field("config", &self.config).field("waiting_and_active", &counts).finish_non_exhaustive()
+    }
+}
+
+/// Answers every request; the result has the order of `requests`.
+///
+/// `on_finish` is called once per finished response with the number of tokens it has (for a progress bar). Stop strings
+/// need a tokenizer: see [`Engine::with_tokenizer`] or [`crate::ChatModel`].
+///
+/// # Errors
+/// [`Error::Argument`], [`Error::PromptTooLong`], [`Error::TokenOutOfRange`], and [`Error::NonFinite`] when the model's
+/// logits hold NaN.
+pub fn generate(
+    decoder: &Decoder,
+    requests: &[Request],
+    stop_ids: &[i64],
+    config: &SamplingConfig,
+    on_finish: &mut dyn FnMut(usize),
+) -> Result<Vec<Response>> {
+    let mut engine = Engine::new(decoder, config, stop_ids)?;
+    for request in requests {
+        engine.push(request.clone())?;
+    }
+    engine.run(&mut |response| on_finish(response.ids.len()))
+}
