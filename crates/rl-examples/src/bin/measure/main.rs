@@ -91,6 +91,9 @@ enum Job {
     /// The same step in packed micro-batches of at most 512 tokens.
     #[value(name = "train-micro-512")]
     TrainMicro,
+    /// The first of these with gradient checkpointing.
+    #[value(name = "train-checkpointed")]
+    TrainCheckpointed,
     /// Memory of a step of a small decoder with a vocabulary of 8 192.
     #[value(name = "memory-8k")]
     Memory8k,
@@ -139,6 +142,11 @@ fn run() -> Result<()> {
                 Job::Rollout => generation::rollout(&load()?, &inputs)?,
                 Job::Train => training::step(&load()?, &inputs, usize::MAX)?,
                 Job::TrainMicro => training::step(&load()?, &inputs, 512)?,
+                Job::TrainCheckpointed => {
+                    let decoder = load()?;
+                    decoder.set_gradient_checkpointing(true);
+                    training::step(&decoder, &inputs, usize::MAX)?
+                }
                 Job::Memory8k => memory::step(8_192)?,
                 Job::Memory150k => memory::step(150_016)?,
             };
