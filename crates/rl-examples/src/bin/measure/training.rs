@@ -47,8 +47,8 @@ pub fn backward(decoder: &Decoder, sequences: &[&[i64]], num_labels: usize) -> R
         label_ids.extend_from_slice(&ids[1..]);
     }
     let (label_rows, label_ids) = (Tensor::from_slice(&label_rows), Tensor::from_slice(&label_ids));
-    let hidden = decoder.hidden_states(&packed);
-    let log_probs = token_log_probs(decoder, &hidden, &label_rows, &label_ids, 1.0); // [labels]
+    let hidden = decoder.hidden_states(&packed)?;
+    let log_probs = token_log_probs(decoder, &hidden, &label_rows, &label_ids, 1.0)?; // [labels]
     let host = Vec::<f32>::try_from(&log_probs)?;
     let part = cross_entropy_loss(&host, &vec![true; host.len()], CrossEntropyKind::Nll, num_labels)?;
     (log_probs * Tensor::from_slice(&part.grad_log_probs)).sum(Kind::Float).f_backward()?;
