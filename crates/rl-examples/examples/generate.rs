@@ -2,25 +2,32 @@
 //!
 //! `cargo run --release -p rl-examples --example generate -- --model data/models/smollm2-135m --prompt "Hello" --greedy`
 
+use std::io::{stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use rl_core::random::RandomKey;
-use rl_data::Message;
-use rl_examples::GenerateConfig;
-use rl_models::ChatModel;
+use rl_examples::generate::{GenerateConfig, Generator, SamplingArgs, summary};
+use rl_track::Progress;
 
-/// Answers prompts with a model in the Hugging Face layout, through its own chat template; all prompts together.
+/// Answers prompts with a model in the Hugging Face layout, through its own chat template.
 ///
+/// One prompt is answered as the text comes, several together; --chat converses on the terminal; --prompts answers a file.
 /// `cargo xtask model smollm2-135m` obtains a small model. Without --config the built-in settings hold: up to 128 tokens at
-/// temperature 0.7 and top-p 0.95.
+/// temperature 0.7 and top-p 0.95. Tokens per second go to standard error.
 #[derive(Parser)]
-#[command(after_help = "Example:\n  generate --prompt 'What is the capital of France?' --greedy --set seed=1")]
+#[command(after_help = "Examples:
+  generate --prompt 'What is the capital of France?' --greedy
+  generate --model data/models/smollm2-135m --chat --system 'You are a pirate.' --temperature 0.9
+  printf 'Hello!\\nWho are you?\\n' | generate --chat --greedy
+  generate --prompts questions.jsonl --output answers.jsonl --num-slots 32 --stop '\\n\\n'
+  generate --prompt 'Name ten fruits.' --repetition-penalty 1.1 --set seed=1
+
+A line of questions.jsonl is {\"prompt\": TEXT} or {\"messages\": [{\"role\": \"user\", \"content\": TEXT}]}; its other fields
+are kept, and the answer adds `text`, `finish_reason` and `num_tokens`.")]
 struct Arguments {
-    /// A TOML file with model, prompts, device, seed and sampling.
+    /// A TOML file with model, prompts, system, device, seed and sampling.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Changes one value of the settings, such as `sampling.top_k=20`; may be given often.
@@ -32,12 +39,20 @@ struct Arguments {
     /// A user message; may be given often.
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
-    /// Take the most probable token each time; short for --set sampling.temperature=0.
-    #[arg(long)]
-    greedy: bool,
-    /// Longest answer in tokens; short for --set sampling.max_new_tokens=N.
-    #[arg(long, value_name = "N")]
-    max_new_tokens: Option<usize>,
+    /// What every conversation begins with; short for --set system=TEXT.
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Converses: each line of the input is a message; /reset begins anew, /quit ends.
+    #[arg(long, conflicts_with_all = ["prompt", "prompts"])]
+    chat: bool,
+    /// Answers a file of JSON Lines.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    prompts: Option<PathBuf>,
+    /// Where the answers to --prompts go; standard output if absent.
+    #[arg(long, value_name = "FILE", requires = "prompts")]
+    output: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "How tokens are chosen")]
+    sampling: SamplingArgs,
 }
 
 fn main() -> ExitCode {
@@ -48,27 +63,26 @@ fn run() -> Result<()> {
     let arguments = Arguments::parse();
     let mut overrides = arguments.set;
     overrides.extend(arguments.model.map(|model| format!("model={}", serde_json::json!(model))));
-    overrides.extend(arguments.max_new_tokens.map(|tokens| format!("sampling.max_new_tokens={tokens}")));
-    overrides.extend(arguments.greedy.then(|| "sampling.temperature=0.0".to_string()));
+    overrides.extend(arguments.system.map(|system| format!("system={}", serde_json::json!(system))));
+    overrides.extend(arguments.sampling.overrides());
     let mut config = GenerateConfig::load(arguments.config.as_deref(), &overrides)?;
     config.prompts.extend(arguments.prompt);
-    ensure!(!config.prompts.is_empty(), "no prompt: give --prompt TEXT, or `prompts` in a config file");
+    let prompts = &config.prompts;
+    let has_input = arguments.chat || arguments.prompts.is_some() || !prompts.is_empty();
+    ensure!(has_input, "no prompt: give --prompt TEXT, --chat, --prompts FILE, or `prompts` in a config file");
 
-    let model = ChatModel::load(&config.model, rl_torch::parse_device(&config.device)?)?;
-    let dialogue = |prompt: &String| model.dialogue(vec![Message::user(prompt.as_str())]);
-    let mut dialogues = config.prompts.iter().map(dialogue).collect::<rl_models::Result<Vec<_>>>()?;
-    let key = RandomKey::new(config.seed, "generate");
-    let keys: Vec<RandomKey> = (0..dialogues.len()).map(|index| key.at(index as u64)).collect();
-    let (started, mut num_tokens) = (Instant::now(), 0);
-    let mut open: Vec<_> = dialogues.iter_mut().collect();
-    model.respond(&mut open, &keys, &config.sampling, &mut |tokens| num_tokens += tokens)?;
-    let seconds = started.elapsed().as_secs_f64();
-    for (prompt, dialogue) in config.prompts.iter().zip(&dialogues) {
-        if 1 < dialogues.len() {
-            println!("> {prompt}");
-        }
-        println!("{}", dialogue.turns.last().map_or("", |turn| turn.text.as_str()));
-    }
-    eprintln!("{num_tokens} tokens in {seconds:.2} s, {:.1} tokens per second", num_tokens as f64 / seconds);
+    let generator = Generator::load(&config)?;
+    let (num_responses, stats) = if arguments.chat {
+        return generator.chat(stdin().lock(), &mut stdout().lock());
+    } else if let Some(file) = &arguments.prompts {
+        generator.answer_file(file, arguments.output.as_deref(), &Progress::new())?
+    } else if let [prompt] = prompts.as_slice() {
+        (1, generator.stream(prompt, &mut stdout().lock())?)
+    } else {
+        let (answers, stats) = generator.answer_all(prompts)?;
+        prompts.iter().zip(&answers).for_each(|(prompt, answer)| println!("> {prompt}\n{answer}"));
+        (answers.len(), stats)
+    };
+    eprintln!("{}", summary(&stats, num_responses));
     Ok(())
 }

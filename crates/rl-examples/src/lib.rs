@@ -1,6 +1,6 @@
 //! What the example programs share: the command line of a configured run, logging, and how a run ends.
 
-mod generate;
+pub mod generate;
 pub mod report;
 
 use std::path::{Path, PathBuf};
@@ -10,8 +10,6 @@ use anyhow::Result;
 use rl_track::Progress;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-pub use generate::GenerateConfig;
 
 /// The options of every configured program.
 #[derive(Debug, Clone, clap::Args)]

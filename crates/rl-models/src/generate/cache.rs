@@ -108,18 +108,18 @@ impl KeyValueCache {
         self.layers.iter().flat_map(|layer| [&layer.keys, &layer.values])
     }
 
-    /// Overwrites everything with NaN, to prove that nothing reads what no sequence wrote.
+    /// Overwrites what lies behind the first `from` tokens of a slot with NaN: proof that nothing reads it.
     #[cfg(test)]
-    pub fn poison(&mut self, slot: usize, from: usize) {
+    pub fn poison(&self, slot: usize, from: usize) {
         for buffer in self.buffers() {
-            let behind = self.capacity as i64 - from as i64;
+            let behind = (self.capacity - from) as i64;
             let _ = buffer.get(slot as i64).narrow(1, from as i64, behind).fill_(f64::NAN);
         }
     }
 
     #[cfg(test)]
-    pub fn shape(&self) -> (usize, usize) {
-        (self.num_slots, self.capacity)
+    pub fn num_slots(&self) -> usize {
+        self.num_slots
     }
 }
 

@@ -559,3 +559,50 @@ pub fn generate(
     }
     engine.run(&mut |response| on_finish(response.ids.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use rl_core::random::RandomKey;
+    use tch::Device;
+
+    use super::*;
+
+    fn decoder() -> Decoder {
+        let config = serde_json::json!({
+            "model_type": "llama", "hidden_size": 32, "intermediate_size": 24, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 48, "max_position_embeddings": 256,
+            "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "initializer_range": 0.3,
+        });
+        Decoder::random(serde_json::from_value(config).unwrap(), 7, Device::Cpu).unwrap()
+    }
+
+    /// Between all steps everything that no sequence holds is NaN: free slots, and what lies behind a length.
+    #[test]
+    fn nothing_cached_leaks_between_slots() {
+        let decoder = decoder();
+        let answer = |poison: bool| {
+            let mut engine = Engine::new(&decoder, &SamplingConfig::sampled(100, 1.0, 3), &[]).unwrap();
+            for row in 0..11_u64 {
+                let prompt =
+                    (0..1 + row as i64 / 2 % 4 * 9).map(|position| (row as i64 / 2 * 5 + position) % 48).collect();
+                let request = Request::new(prompt, RandomKey::new(1, "leak").at(row));
+                engine.push(request.max_new_tokens(1 + row as usize * 37 % 80)).unwrap();
+            }
+            let (mut responses, mut poisoned) = (Vec::new(), 0);
+            while !engine.is_idle() {
+                responses.extend(engine.step().unwrap());
+                for slot in (0..engine.cache.num_slots()).filter(|_| poison) {
+                    let cached = engine.slots.get(slot).and_then(Option::as_ref).map_or(0, |slot| slot.cached);
+                    engine.cache.poison(slot, cached);
+                    poisoned += usize::from(cached == 0);
+                }
+            }
+            responses.sort_by_key(|(number, _)| *number);
+            (responses, poisoned)
+        };
+        let (expected, _) = answer(false);
+        let (found, poisoned) = answer(true);
+        assert_eq!((expected.len(), &found), (11, &expected));
+        assert!(5 < poisoned, "free slots were poisoned {poisoned} times");
+    }
+}

@@ -16,7 +16,7 @@ fn tokenizer() -> Tokenizer {
         .unwrap()
 }
 
-fn model_of(vocab_size: usize, max_position_embeddings: usize) -> rl_models::Result<ChatModel> {
+pub fn model_of(vocab_size: usize, max_position_embeddings: usize) -> rl_models::Result<ChatModel> {
     // Tests run beside each other; with threads of their own, tiny tensors would mostly wait.
     rl_torch::set_num_threads(1);
     let config: ModelConfig = serde_json::from_value(json!({
@@ -29,7 +29,7 @@ fn model_of(vocab_size: usize, max_position_embeddings: usize) -> rl_models::Res
     ChatModel::new(Decoder::random(config, 4, Device::Cpu)?, renderer.unwrap(), SideFiles::default())
 }
 
-fn model() -> ChatModel {
+pub fn model() -> ChatModel {
     model_of(tokenizer().vocab_size(), 512).unwrap()
 }
 
