@@ -260,7 +260,7 @@ fn adapter_files_that_mean_something_else_are_refused() {
         ("init_lora_weights", json!("pissa"), "changes the base weights"),
         ("target_modules", json!(".*q_proj"), "patterns are not supported"),
         ("target_modules", json!(["q_proj", "v_proj", "query"]), "`target_modules` is query"),
-        ("target_modules", json!(["q_proj"]), "2 unexpected"),
+        ("target_modules", json!(["q_proj"]), "4 unexpected"),
         ("target_modules", json!(["q_proj", "k_proj", "v_proj"]), "4 missing"),
         ("r", json!(5), "8 wrong shape"),
         ("r", json!("four"), "whole number"),
