@@ -34,6 +34,16 @@ fn compile_shim(lib: &Path) {
         .filter(|path| path.extension().is_some_and(|extension| extension == "cpp"))
         .collect();
     sources.sort();
+    // libtorch's headers cost ten times what our code does: all that shares them is one translation unit. The copies of the
+    // kernels for one instruction set each need no such header and stay apart.
+    let (kernels, shared): (Vec<PathBuf>, Vec<PathBuf>) = sources.into_iter().partition(|path| {
+        path.file_stem()
+            .is_some_and(|stem| ["kernels_avx2", "kernels_avx512", "kernels_portable"].iter().any(|k| stem == *k))
+    });
+    let root = std::env::current_dir().expect("a build script has a current folder");
+    let unit = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("shim.cpp");
+    let includes: String = shared.iter().map(|path| format!("#include \"{}\"\n", root.join(path).display())).collect();
+    std::fs::write(&unit, includes).expect("OUT_DIR can be written");
     println!("cargo:rerun-if-env-changed=REINS_SANITIZE");
     let sanitizer = std::env::var("REINS_SANITIZE").ok();
     let mut build = cc::Build::new();
@@ -53,7 +63,9 @@ fn compile_shim(lib: &Path) {
         .flag_if_supported("-fopenmp")
         .flag_if_supported("-ffp-contract=fast") // the kernels count on fused multiply-adds
         .flag_if_supported("-Wno-psabi")
-        .files(sources)
+        .include("csrc")
+        .file(unit)
+        .files(kernels)
         .compile("reins_shim");
     // The sanitizer's library comes after the shim that calls it.
     match sanitizer.as_deref() {

@@ -9,8 +9,11 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::Result;
 
-/// Bytes of logits in one tile; a pass holds at most four tiles at a time.
-pub(crate) const TILE_BYTES: i64 = 64 << 20;
+/// Bytes of logits in one tile on the CPU; a pass holds at most four tiles at a time.
+pub(crate) const TILE_BYTES: i64 = 16 << 20;
+
+/// The same on an accelerator, where a small tile does not fill the device.
+pub(crate) const ACCELERATOR_TILE_BYTES: i64 = 128 << 20;
 
 /// Most rows of a tile: enough that adding to the weight's gradient costs little beside the product.
 const MAX_TILE_ROWS: i64 = 1024;

@@ -2,7 +2,7 @@
 
 use tch::{Device, Tensor};
 
-use crate::chunked_head::{ChunkedHead, TILE_BYTES};
+use crate::chunked_head::{ACCELERATOR_TILE_BYTES, ChunkedHead, TILE_BYTES};
 use crate::decoder::Decoder;
 use crate::{Error, Result};
 
@@ -82,6 +82,6 @@ fn head(
         rows: label_rows.shallow_clone(),
         ids: label_ids.shallow_clone(),
         temperature,
-        tile_bytes: TILE_BYTES,
+        tile_bytes: if decoder.device() == Device::Cpu { TILE_BYTES } else { ACCELERATOR_TILE_BYTES },
     })
 }

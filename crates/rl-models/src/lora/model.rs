@@ -114,7 +114,8 @@ impl Decoder {
     /// Sets the draws of the adapters' dropout for the forward passes from here on; `None` (at first) is no dropout.
     ///
     /// The mask is a function of `key`, the projection, the row of the packed input and the feature: narrow the key by
-    /// step and micro-batch. Recomputation in the backward pass uses the key of its forward pass.
+    /// step and micro-batch. Recomputation in the backward pass uses the key of its forward pass. Every forward pass drops
+    /// while a key is set: set `None` before sampling and scoring.
     pub fn set_adapter_dropout(&self, key: Option<RandomKey>) {
         for (_, linear) in self.linears() {
             linear.lora().inspect(|lora| lora.set_dropout_key(key));
