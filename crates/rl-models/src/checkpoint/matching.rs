@@ -70,7 +70,6 @@ pub fn check_finite(tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     Ok(())
 }
 
-/// Whether two tensors have one type, one shape and the same numbers.
-pub(super) fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
     Ok(a.kind() == b.kind() && a.size() == b.size() && a.f_equal(b)?)
 }

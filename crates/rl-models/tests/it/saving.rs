@@ -133,10 +133,19 @@ fn a_folder_is_converted_to_other_types_and_files_and_back() {
     assert!(tensors.iter().all(|(name, tensor)| bits(&found[name]) == bits(tensor)));
     assert_eq!(SideFiles::from_folder(&at("back")).unwrap(), side_files);
 
+    // A tied output projection that was stored all the same is left out, unless it is another one.
+    let weights = at("bf16").join("model.safetensors");
+    for (shift, fits) in [(0.0, true), (1.0, false)] {
+        tensors.insert("lm_head.weight".into(), &tensors["model.embed_tokens.weight"] + shift);
+        checkpoint::save_tensors(&weights, &borrow(&tensors)).unwrap();
+        let result = checkpoint::convert_folder(&at("bf16"), &at(&format!("tied-{shift}")), &back);
+        assert_eq!(result.as_ref().map(|saved| saved.num_tensors).ok(), fits.then(|| tensors.len() - 1), "{result:?}");
+    }
+    tensors.remove("lm_head.weight");
+
     // A folder that contradicts its configuration is not converted.
     tensors.remove("model.norm.weight");
-    std::fs::remove_file(at("bf16").join("model.safetensors")).unwrap();
-    checkpoint::save_tensors(&at("bf16").join("model.safetensors"), &borrow(&tensors)).unwrap();
+    checkpoint::save_tensors(&weights, &borrow(&tensors)).unwrap();
     let message = checkpoint::convert_folder(&at("bf16"), &at("broken"), &back).unwrap_err().to_string();
     assert!(message.contains("1 missing (model.norm.weight)"), "{message}");
     assert!(!at("broken").exists());
