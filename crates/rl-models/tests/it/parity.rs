@@ -21,8 +21,7 @@ const SMOLLM2_LOG_PROBS: f32 = 1e-3;
 
 fn greedy(decoder: &Decoder, prompts: &[Vec<i64>], stop_ids: &[i64], max_new_tokens: usize) -> Vec<Vec<i64>> {
     let key = RandomKey::new(0, "unused by greedy decoding");
-    let requests: Vec<Request> =
-        prompts.iter().map(|prompt_ids| Request::new(prompt_ids.clone(), key)).collect();
+    let requests: Vec<Request> = prompts.iter().map(|prompt_ids| Request::new(prompt_ids.clone(), key)).collect();
     let config = SamplingConfig::greedy(max_new_tokens, prompts.len());
     let responses = generate(decoder, &requests, stop_ids, &config, &mut |_| ()).unwrap();
     responses.into_iter().map(|response| response.ids).collect()
