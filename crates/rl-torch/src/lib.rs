@@ -1,7 +1,9 @@
 //! What libtorch has and tch hides, behind a safe interface.
 //!
-//! Here: choosing a device (with CUDA opened at run time), thread settings, AdamW with a state that can be saved,
-//! gradient norms and clipping, graph nodes written in Rust and activation checkpointing, and read-only file maps. This is the only crate of the workspace with `unsafe` code.
+//! Here: choosing a device (with CUDA opened at run time), settings of the process, fused AdamW with a state that can be
+//! saved, operations over many tensors, gradient norms and clipping, attention over sequences laid end to end, graph
+//! nodes written in Rust and activation checkpointing, CPU kernels, memory in use, and read-only file maps. This is the
+//! only crate of the workspace with C++ and with `unsafe` code.
 //! Deliberately absent: models, files' meanings, training loops.
 #![allow(unsafe_code)]
 

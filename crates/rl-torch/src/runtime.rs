@@ -48,7 +48,8 @@ pub fn describe_devices() -> String {
     }
 }
 
-/// Threads that one tensor operation may use, of which there is always one. Results on the CPU are reproducible for a fixed number of threads.
+/// Threads that one tensor operation may use; 0 counts as 1. Results on the CPU are reproducible for a fixed number of
+/// threads.
 pub fn set_num_threads(num_threads: usize) {
     tch::set_num_threads(num_threads.max(1) as i32);
 }
