@@ -24,7 +24,8 @@ impl RmsNorm {
     /// As in transformers the normalisation runs in f32 (or f64 for f64) and its result is cast back before the weight
     /// multiplies it.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        Ok(rl_torch::kernels::rms_norm(xs, &self.weight, self.eps)?)
+        let rows = xs.f_reshape([-1, self.weight.size1()?])?;
+        Ok(rl_torch::kernels::rms_norm(&rows, &self.weight, self.eps)?.f_view_as(xs)?)
     }
 
     /// `[width]`.
