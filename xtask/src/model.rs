@@ -72,7 +72,7 @@ impl Model {
 
         let mut convert = workspace.cargo(["run", "--release", "-p", "rl-examples", "--example", "convert", "--"]);
         let relative = |path: &Path| path.strip_prefix(&workspace.root).unwrap_or(path).to_path_buf();
-        convert.arg("--gguf").arg(relative(&raw.join("model.gguf"))).arg("--out").arg(relative(&converted));
+        convert.arg(relative(&raw.join("model.gguf"))).arg("--out").arg(relative(&converted));
         process::run(&mut convert)?;
 
         std::fs::copy(raw.join("LICENSE"), converted.join("LICENSE"))?;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Kind, Tensor};
+use rl_torch::attention::varlen_attention;
+use tch::Tensor;
 
 use crate::config::ModelConfig;
 use crate::linear::Linear;
 use crate::norm::RmsNorm;
-use crate::packed::{LengthGroup, Packed};
+use crate::packed::Packed;
 use crate::rope::rotate;
 use crate::{Result, take};
 
@@ -130,45 +131,6 @@ pub(crate) struct PackedAttention<'a>(pub &'a Packed);
 
 impl AttentionContext for PackedAttention<'_> {
     fn attend(&mut self, shape: AttentionShape, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let plan = &self.0.plan;
-        let outputs =
-            plan.groups.iter().map(|group| attend_group(group, shape.window, q, k, v)).collect::<Result<Vec<_>>>()?;
-        match &plan.restore {
-            Some(restore) => Ok(Tensor::f_cat(&outputs, 0)?.f_index_select(0, restore)?),
-            None => Ok(outputs[0].shallow_clone()),
-        }
+        Ok(varlen_attention(q, k, v, &self.0.sequences, shape.window)?)
     }
-}
-
-/// Output of one rectangle, `[num_sequences * length, heads, head_dim]`.
-fn attend_group(group: &LengthGroup, window: Option<i64>, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let LengthGroup { num_sequences, length, gather } = group;
-    let (_, num_heads, head_dim) = q.size3()?;
-    let rectangle = |xs: &Tensor| -> Result<Tensor> {
-        let rows = gather.as_ref().map_or_else(|| Ok(xs.shallow_clone()), |index| xs.f_index_select(0, index))?;
-        let rows = repeat_heads(rows, num_heads)?;
-        Ok(rows.f_view([*num_sequences, *length, num_heads, head_dim])?.f_transpose(1, 2)?)
-    };
-    let (q, k, v) = (rectangle(q)?, rectangle(k)?, rectangle(v)?); // [num_sequences, heads, length, head_dim]
-    // A window that holds the whole rectangle hides nothing.
-    let mask = window.filter(|window| window < length).map(|window| band(*length, window, &q)).transpose()?;
-    let is_causal = mask.is_none();
-    let attended = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), 0.0, is_causal, None, false)?;
-    Ok(attended.f_transpose(1, 2)?.f_reshape([num_sequences * length, num_heads, head_dim])?)
-}
-
-/// True where row `i` may see column `j`: `i - window < j <= i`, `[length, length]`, on the device of `like`.
-fn band(length: i64, window: i64, like: &Tensor) -> Result<Tensor> {
-    Ok(Tensor::f_ones([length, length], (Kind::Bool, like.device()))?.f_tril(0)?.f_triu(1 - window)?)
-}
-
-/// Repeats each key/value head for the query heads that share it.
-fn repeat_heads(xs: Tensor, num_heads: i64) -> Result<Tensor> {
-    let (rows, kv_heads, head_dim) = xs.size3()?;
-    if kv_heads == num_heads {
-        return Ok(xs);
-    }
-    let repeats = num_heads / kv_heads;
-    let repeated = xs.f_unsqueeze(2)?.f_expand([rows, kv_heads, repeats, head_dim], false)?;
-    Ok(repeated.f_reshape([rows, num_heads, head_dim])?)
 }

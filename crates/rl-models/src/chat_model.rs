@@ -6,7 +6,7 @@ use rl_core::random::RandomKey;
 use rl_data::{Message, Renderer, Role};
 use tch::{Device, Kind};
 
-use crate::checkpoint::{SideFiles, read_config, read_tensors};
+use crate::checkpoint::{SideFiles, folder_or_repository, read_config, read_tensors};
 use crate::decoder::Decoder;
 use crate::generate::{Engine, FinishReason, Request, Response, SamplingConfig, Stats, TokenStream};
 use crate::{Error, Result};
@@ -25,6 +25,9 @@ pub struct ChatModel {
 impl ChatModel {
     /// Loads a folder in the Hugging Face layout, with weights in f32.
     ///
+    /// A path `ORG/NAME` that does not exist is taken as a repository in the Hugging Face cache; see
+    /// [`resolve_model`](crate::checkpoint::resolve_model).
+    ///
     /// # Errors
     /// A missing folder or file, tensors that do not match the config, or a tokenizer with more ids than the model.
     pub fn load(folder: &Path, device: Device) -> Result<Self> {
@@ -36,6 +39,7 @@ impl ChatModel {
     /// # Errors
     /// As [`ChatModel::load`]; [`Error::Argument`] for another `kind`.
     pub fn load_as(folder: &Path, kind: Kind, device: Device) -> Result<Self> {
+        let folder = &folder_or_repository(folder)?;
         let config = read_config(folder)?;
         let renderer = Renderer::from_folder(folder)?;
         check_vocabulary(&renderer, config.vocab_size)?;
@@ -135,7 +139,7 @@ impl ChatModel {
     pub fn add_feedback(&self, dialogue: &mut Dialogue, message: Message) -> Result<bool> {
         let stopped = dialogue.turns.last().is_some_and(|turn| turn.finish_reason == FinishReason::StopId);
         let ids = self.renderer.feedback_ids(&dialogue.messages, &message, stopped)?;
-        if self.decoder.config().max_position_embeddings as usize <= dialogue.ids.len() + ids.len() {
+        if self.decoder.config().max_positions() as usize <= dialogue.ids.len() + ids.len() {
             return Ok(false);
         }
         dialogue.ids.extend(ids.into_iter().map(i64::from));

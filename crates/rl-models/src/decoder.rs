@@ -230,7 +230,7 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::hidden_states`].
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        Ok(hidden.f_linear(self.head_weight()?, None::<&Tensor>)?)
+        Ok(rl_torch::kernels::linear(hidden, self.head_weight()?, None)?)
     }
 
     /// Weight of the output projection, `[vocab, hidden]`; the embedding where they are tied.

@@ -37,13 +37,52 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A safetensors file is truncated, corrupt, or inconsistent.
-    #[error("{}: not a readable safetensors file: {source}; copy or download it again", path.display())]
+    #[error("{}: not a readable safetensors file: {reason}; copy or download it again", path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What the format's reader said.
-        source: safetensors::SafeTensorError,
+        /// What is wrong with it.
+        reason: String,
     },
+    /// A model is neither a folder nor in the Hugging Face cache.
+    #[error("model `{name}` is not here ({}); {hint}", looked.join("; "))]
+    ModelNotFound {
+        /// The path or repository asked for.
+        name: String,
+        /// Where it was looked for, and what was found there.
+        looked: Vec<String>,
+        /// How to get it.
+        hint: String,
+    },
+    /// A finite number would become infinite in the type it is to be stored in.
+    #[error(
+        "tensor `{tensor}` holds a number of size {value}, and {dtype} ends at {largest}; store it as bf16 or f32 instead"
+    )]
+    Overflow {
+        /// The tensor.
+        tensor: String,
+        /// Its largest such number, without sign.
+        value: f64,
+        /// The type to be stored.
+        dtype: &'static str,
+        /// The largest number of that type.
+        largest: f64,
+    },
+    /// Files are not those whose checksums were recorded.
+    #[error("{}: not the files that were recorded:{}", path.display(), lists(&[("changed", changed), ("missing", missing), ("not recorded", unexpected)]))]
+    Checksums {
+        /// The folder.
+        path: PathBuf,
+        /// Files with another checksum.
+        changed: Vec<String>,
+        /// Files that were recorded and are not there.
+        missing: Vec<String>,
+        /// Files that are there and were not recorded.
+        unexpected: Vec<String>,
+    },
+    /// From the record of a run: a file whose checksum was wanted could not be read.
+    #[error(transparent)]
+    Record(#[from] rl_track::Error),
     /// A tensor is stored in a type that cannot be used here.
     #[error("{}: tensor `{tensor}` has type {dtype}; {allowed} can be read", path.display())]
     TensorType {
@@ -198,24 +237,30 @@ const NAMES_SHOWN: usize = 8;
 
 impl fmt::Display for TensorMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the tensors found are not those the configuration asks for:")?;
         let misshapen = self.misshapen.iter();
-        let misshapen = misshapen.map(|m| format!("{} {:?} instead of {:?}", m.name, m.found, m.expected));
-        let kinds = [
-            ("missing", self.missing.clone()),
-            ("unexpected", self.unexpected.clone()),
-            ("wrong shape", misshapen.collect()),
-        ];
-        for (kind, names) in kinds.into_iter().filter(|(_, names)| !names.is_empty()) {
-            let shown = names.len().min(NAMES_SHOWN);
-            write!(f, " {} {kind} ({}", names.len(), names[..shown].join(", "))?;
-            if shown < names.len() {
-                write!(f, ", and {} more", names.len() - shown)?;
-            }
-            write!(f, ");")?;
-        }
-        Ok(())
+        let misshapen: Vec<String> =
+            misshapen.map(|m| format!("{} {:?} instead of {:?}", m.name, m.found, m.expected)).collect();
+        let kinds = [("missing", &self.missing), ("unexpected", &self.unexpected), ("wrong shape", &misshapen)];
+        write!(f, "the tensors found are not those the configuration asks for:{}", lists(&kinds))?;
+        write!(
+            f,
+            ". Take the configuration and all weight files from the same model, and download again what is missing"
+        )
     }
+}
+
+/// ` 2 missing (a, b); 1 changed (c)`: each kind that has names, with the first of them.
+fn lists(kinds: &[(&str, &Vec<String>)]) -> String {
+    let with_names = kinds.iter().filter(|(_, names)| !names.is_empty());
+    let list = with_names.map(|(kind, names)| {
+        let shown = names.len().min(NAMES_SHOWN);
+        let more = match names.len() - shown {
+            0 => String::new(),
+            rest => format!(", and {rest} more"),
+        };
+        format!(" {} {kind} ({}{more})", names.len(), names[..shown].join(", "))
+    });
+    list.collect::<Vec<_>>().join(";")
 }
 
 impl std::error::Error for TensorMismatch {}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rl_torch::kernels;
 use tch::Tensor;
 
 use crate::lora::Lora;
@@ -32,20 +33,25 @@ impl Linear {
 
     /// `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let ys = xs.f_linear(&self.weight, self.bias.as_ref())?;
+        self.adapt(xs, kernels::linear(xs, &self.weight, self.bias.as_ref())?)
+    }
+
+    /// Several projections of one input `[tokens, in]`, in order, in one call.
+    pub fn forward_many<const N: usize>(xs: &Tensor, linears: [&Linear; N]) -> Result<[Tensor; N]> {
+        let projected = kernels::linears(xs, &linears.map(|linear| (&linear.weight, linear.bias.as_ref())))?;
+        let mut outputs = linears.map(|_| Tensor::new());
+        for ((output, linear), ys) in outputs.iter_mut().zip(linears).zip(projected) {
+            *output = linear.adapt(xs, ys)?;
+        }
+        Ok(outputs)
+    }
+
+    /// Adds the adapter's update of `xs` `[tokens, in]` to `ys` `[tokens, out]` where there is one that is switched on.
+    fn adapt(&self, xs: &Tensor, ys: Tensor) -> Result<Tensor> {
         match &self.lora {
             Some(lora) if lora.is_active() => lora.add_update(xs, ys),
             _ => Ok(ys),
         }
-    }
-
-    /// Several projections of one input `[tokens, in]`, in order: the place where they can share a call.
-    pub fn forward_many<const N: usize>(xs: &Tensor, linears: [&Linear; N]) -> Result<[Tensor; N]> {
-        let mut outputs = linears.map(|_| Tensor::new());
-        for (output, linear) in outputs.iter_mut().zip(linears) {
-            *output = linear.forward(xs)?;
-        }
-        Ok(outputs)
     }
 
     /// `[out, in]`.

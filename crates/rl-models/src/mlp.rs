@@ -24,7 +24,7 @@ impl Mlp {
     /// `[tokens, hidden]` to `[tokens, hidden]`.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let [gate, up] = Linear::forward_many(xs, [&self.gate_proj, &self.up_proj])?;
-        self.down_proj.forward(&swiglu(&gate, &up)?)
+        self.down_proj.forward(&rl_torch::kernels::swiglu(&gate, &up)?)
     }
 
     /// The projections under their names.
@@ -45,8 +45,4 @@ impl Mlp {
             down_proj: self.down_proj.shallow_clone(),
         }
     }
-}
-
-fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    Ok(gate.f_silu()?.f_mul(up)?)
 }

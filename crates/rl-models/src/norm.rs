@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::Result;
 
@@ -24,12 +24,7 @@ impl RmsNorm {
     /// As in transformers the normalisation runs in f32 (or f64 for f64) and its result is cast back before the weight
     /// multiplies it.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let kind = xs.f_kind()?;
-        let wide = if kind == Kind::Double { Kind::Double } else { Kind::Float };
-        let xs = xs.f_to_kind(wide)?;
-        let mean_square = xs.f_square()?.f_mean_dim(-1, true, wide)?;
-        let scale = mean_square.f_add_scalar(self.eps)?.f_rsqrt()?;
-        Ok(xs.f_mul(&scale)?.f_to_kind(kind)?.f_mul(&self.weight)?)
+        Ok(rl_torch::kernels::rms_norm(xs, &self.weight, self.eps)?)
     }
 
     /// `[width]`.

@@ -12,6 +12,8 @@ struct Kernels {
   const char* name;
   // Output features that one step of `linear` makes together; a split at multiples of it costs nothing.
   int64_t linear_step;
+  // Rows up to which `linear` beats libtorch's matrix product or equals it.
+  int64_t linear_most_rows;
 
   // y[r, o] = bias[o] + sum_k x[r, k] w[o, k] for o in begin..end. x [rows, in], w [out, in], y [rows, out]; bias [out]
   // or null. The summation order of an output depends on `in` alone.

@@ -29,19 +29,26 @@ at::Tensor kernel(const at::Tensor& q, const at::Tensor& keys, const at::Tensor&
   const int64_t value_slot = values.stride(0), value_head = values.stride(1);
   const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
   int64_t longest = 0, total = 0;
+  std::vector<int64_t> before;  // tokens of the slots before each
   for (const Span& span : spans) {
     longest = std::max(longest, span.count);
+    before.push_back(total);
     total += span.count;
   }
   const auto& kernels = reins::kernels();
-  const int64_t tasks = slots * kv_heads;
   const int64_t scratch = shared * ((longest + 15) / 16 * 16);
-  const int64_t numbers_per_task = 2 * head_dim * total / std::max<int64_t>(1, slots);
-  reins::split(tasks, numbers_per_task, [&](int64_t begin, int64_t end) {
+  // A part for each thread that pays, of about equal numbers of tokens: lengths differ.
+  const int64_t paying = 2 * head_dim * kv_heads * total / reins::kGrain;
+  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), paying));
+  at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> scores(static_cast<size_t>(scratch));
-    for (int64_t task = begin; task < end; ++task) {
+    for (int64_t task = 0; task < slots * kv_heads; ++task) {
       const int64_t slot = task / kv_heads, kv_head = task % kv_heads;
       const Span& span = spans[static_cast<size_t>(slot)];
+      const int64_t part = (before[static_cast<size_t>(slot)] * kv_heads + kv_head * span.count) * parts / (total * kv_heads);
+      if (part < begin || end <= part) {
+        continue;
+      }
       const int64_t query = (slot * heads + kv_head * shared) * head_dim;
       kernels.attention(from + query, k + slot * key_slot + kv_head * key_head + span.first * head_dim,
                         v + slot * value_slot + kv_head * value_head + span.first * head_dim, to + query, scores.data(),

@@ -7,6 +7,7 @@
 #define REINS_WIDTH 32
 #define REINS_TILE_ROWS 2
 #define REINS_TILE_OUTPUTS 3
+#define REINS_MOST_ROWS 32
 #define REINS_NAME "AVX2"
 #define REINS_TABLE avx2_kernels
 #include "kernels_table.h"

@@ -7,6 +7,7 @@
 #define REINS_WIDTH 64
 #define REINS_TILE_ROWS 4
 #define REINS_TILE_OUTPUTS 6
+#define REINS_MOST_ROWS INT64_MAX
 #define REINS_NAME "AVX-512"
 #define REINS_TABLE avx512_kernels
 #include "kernels_table.h"

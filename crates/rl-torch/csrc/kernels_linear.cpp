@@ -1,4 +1,4 @@
-// Projections of a few rows. Recorded, large, half-precision or CUDA ones go to libtorch.
+// Projections of f32 rows on the CPU. Recorded, half-precision or CUDA ones go to libtorch.
 
 #include "kernels_check.h"
 
@@ -9,8 +9,6 @@ namespace {
 
 using reins::Kernels;
 
-// Up to here the kernel beats libtorch's matrix product or equals it.
-constexpr int64_t kMostRows = 128;
 // Multiply-adds that one thread does in the time that waking another takes.
 constexpr int64_t kSmallWork = 200000;
 
@@ -24,7 +22,7 @@ void check(const at::Tensor& xs, const at::Tensor& weight, const at::Tensor& bia
 
 bool suits_kernel(const at::Tensor& xs, const at::Tensor& weight, const at::Tensor& bias) {
   return reins::is_plain(xs) && reins::is_plain(weight) && (!bias.defined() || reins::is_plain(bias)) &&
-         weight.is_contiguous() && xs.size(0) <= kMostRows && !reins::is_recorded({&xs, &weight, &bias});
+         weight.is_contiguous() && xs.size(0) <= reins::kernels().linear_most_rows && !reins::is_recorded({&xs, &weight, &bias});
 }
 
 }  // namespace
@@ -93,6 +91,9 @@ char* reins_linears(const at::Tensor* xs, at::Tensor* const* weights, at::Tensor
     }
   });
 }
+
+// Rows up to which the kernel serves a projection.
+int64_t reins_linear_most_rows() { return reins::kernels().linear_most_rows; }
 
 // The instruction set that this machine's kernels use; a string that lives as long as the process.
 const char* reins_kernels_name() { return reins::kernels().name; }

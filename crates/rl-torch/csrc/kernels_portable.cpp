@@ -5,6 +5,7 @@
 #define REINS_WIDTH 16
 #define REINS_TILE_ROWS 1
 #define REINS_TILE_OUTPUTS 2
+#define REINS_MOST_ROWS 4
 #define REINS_NAME "portable"
 #define REINS_TABLE portable_kernels
 #include "kernels_table.h"

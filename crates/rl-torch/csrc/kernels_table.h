@@ -10,8 +10,9 @@ namespace reins {
 
 extern const Kernels REINS_TABLE;
 const Kernels REINS_TABLE = {
-    REINS_NAME,   REINS_TILE_OUTPUTS,    linear_outputs, rms_norm_rows,   rms_norm_backward_rows,
-    swiglu_range, swiglu_backward_range, rotary_tokens,  attention_heads, exp_range,
+    REINS_NAME,    REINS_TILE_OUTPUTS,     REINS_MOST_ROWS, linear_outputs,
+    rms_norm_rows, rms_norm_backward_rows, swiglu_range,    swiglu_backward_range,
+    rotary_tokens, attention_heads,        exp_range,
 };
 
 }  // namespace reins

@@ -24,7 +24,7 @@ pub struct Sequences {
     boundaries: Vec<usize>,
     max_length: usize,
     cu_seqlens: Tensor,
-    /// Made at the first use; the kernels of CUDA devices do without.
+    /// Made at once on the CPU and at the first use elsewhere, since the kernels of CUDA devices do without.
     rectangles: OnceCell<Rectangles>,
 }
 
@@ -45,12 +45,26 @@ impl Sequences {
         let starts = boundaries.iter().map(as_int32).collect::<std::result::Result<Vec<i32>, _>>();
         let starts =
             starts.map_err(|_| refuse(format!("{:?}", boundaries.last()), "the limit is 2147483647 tokens"))?;
-        Ok(Sequences {
+        let sequences = Sequences {
             boundaries: boundaries.to_vec(),
             max_length: boundaries.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0),
             cu_seqlens: Tensor::f_from_slice(&starts)?.f_to_device(device)?,
             rectangles: OnceCell::new(),
-        })
+        };
+        if device == Device::Cpu {
+            sequences.rectangles()?;
+        }
+        Ok(sequences)
+    }
+
+    /// The same plans, shared.
+    pub fn shallow_clone(&self) -> Self {
+        let rectangles = OnceCell::new();
+        if let Some(made) = self.rectangles.get() {
+            let _ = rectangles.set(made.shallow_clone()); // a new cell is empty
+        }
+        let (boundaries, cu_seqlens) = (self.boundaries.clone(), self.cu_seqlens.shallow_clone());
+        Sequences { boundaries, cu_seqlens, rectangles, max_length: self.max_length }
     }
 
     /// Start of each sequence, then the total, `[sequences + 1]`.
@@ -180,6 +194,12 @@ impl Rectangles {
             rest = &rest[num_sequences..];
         }
         Ok(Rectangles { list, restore: Some(Tensor::f_from_slice(&restore)?.f_to_device(device)?) })
+    }
+
+    fn shallow_clone(&self) -> Self {
+        let share = |index: &Option<Tensor>| index.as_ref().map(Tensor::shallow_clone);
+        let list = self.list.iter().map(|rectangle| Rectangle { gather: share(&rectangle.gather), ..*rectangle });
+        Rectangles { list: list.collect(), restore: share(&self.restore) }
     }
 }
 
@@ -360,7 +380,7 @@ mod tests {
             std::iter::once(attended.detach()).chain(grads).map(|tensor| tensor.to_kind(Kind::Double)).collect()
         };
         let own = inputs(num_tokens, heads, kv_heads, kind, device);
-        let found = varlen_attention(&own[0], &own[1], &own[2], &sequences, window).unwrap();
+        let found = varlen_attention(&own[0], &own[1], &own[2], &sequences.shallow_clone(), window).unwrap();
         let found = results(found, own);
         let other = inputs(num_tokens, heads, kv_heads, kind, device);
         let expected = plain(&other[0], &other[1], &other[2], &boundaries, window);

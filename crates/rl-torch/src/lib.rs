@@ -7,6 +7,7 @@
 
 pub mod attention;
 pub mod autograd;
+mod counting_allocator;
 pub mod error;
 mod ffi;
 pub mod foreach;
@@ -18,6 +19,7 @@ mod optimizer;
 mod runtime;
 mod settings;
 
+pub use counting_allocator::CountingAllocator;
 pub use error::{Error, Result};
 pub use gradient::{clip_grad_norm, grad_norm, zero_grad};
 pub use mapped_file::MappedFile;

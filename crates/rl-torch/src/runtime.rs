@@ -1,4 +1,7 @@
 //! Devices and threads. CUDA is opened at run time, so one binary serves CPU and GPU.
+//!
+//! Choose the device before any other work: libtorch looks for accelerators once, at the first operation that asks, and
+//! does not see a library that is opened later.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -24,7 +27,9 @@ pub fn parse_device(name: &str) -> Result<Device> {
     open_cuda().map_err(|reason| Error::NoCuda { device: name.to_string(), reason })?;
     let count = Cuda::device_count();
     if !Cuda::is_available() || count <= index as i64 {
-        let reason = format!("libtorch sees {count} CUDA devices; check the NVIDIA driver with nvidia-smi");
+        let reason = format!(
+            "libtorch sees {count} CUDA devices; check the NVIDIA driver with nvidia-smi, and choose the device before any other work"
+        );
         return Err(Error::NoCuda { device: name.to_string(), reason });
     }
     Ok(Device::Cuda(index))
@@ -43,7 +48,7 @@ pub fn describe_devices() -> String {
     }
 }
 
-/// Threads that one tensor operation may use. Results on the CPU are reproducible for a fixed number of threads.
+/// Threads that one tensor operation may use, of which there is always one. Results on the CPU are reproducible for a fixed number of threads.
 pub fn set_num_threads(num_threads: usize) {
     tch::set_num_threads(num_threads.max(1) as i32);
 }

@@ -235,7 +235,8 @@ impl RlConfig {
         let sampling = &self.sampling;
         ensure(0.0 < sampling.temperature, "sampling.temperature", sampling.temperature, "must be positive")?;
         let value = format!("{sampling:?}");
-        let limit = "must not truncate, penalise or mask: top_k, min_p and min_new_tokens 0, top_p and repetition_penalty 1";
+        let limit =
+            "must not truncate, penalise or mask: top_k, min_p and min_new_tokens 0, top_p and repetition_penalty 1";
         ensure(sampling.is_untruncated(), "sampling", value, limit)?;
         ensure(0 < self.prompts_per_step, "prompts_per_step", self.prompts_per_step, "must be positive")?;
         ensure(0 < self.update_epochs, "update_epochs", self.update_epochs, "must be positive")?;

@@ -81,6 +81,7 @@ pub const JOBS: &[Job] = &[
     job(Workload::Train, Side::Ours, "train-micro-512", "packed, 512 tokens at a time", USEFUL, PACKED_STEP_BYTES),
     job(Workload::Train, Side::Peer, "train-loop-padded", "own loop, padded batch of 8", USEFUL, PADDED_STEP_BYTES),
     job(Workload::Train, Side::Peer, "train-loop-one-by-one", "own loop, no padding", USEFUL, PACKED_STEP_BYTES),
+    job(Workload::Train, Side::Ours, "train-checkpointed", "all packed, layers recomputed", USEFUL, PACKED_STEP_BYTES),
     job(Workload::Memory, Side::Ours, "memory-8k", "vocabulary 8 192", BACKWARD_BYTES, GENERATION_BYTES),
     job(Workload::Memory, Side::Ours, "memory-150k", "vocabulary 150 016", BACKWARD_BYTES, PACKED_STEP_BYTES),
 ];

@@ -40,7 +40,8 @@ Each job is a process of its own, ours and the peer's in turn, and so again in e
   done. Useful tokens are the sum of the wanted lengths.
 - **train**: one step of full fine-tuning on 8 sequences of 32 to 512 tokens: forward, backward, clipping, AdamW, in f32, without
   gradient checkpointing. Every token but the first of each sequence is a label. A first step warms up, the second is
-  timed. TRL runs as it comes, with a padded batch; the loops over plain transformers show what a careful user gets.
+  timed. TRL runs as it comes, with a padded batch; the loops over plain transformers show what a careful user gets. One more
+  job of ours has gradient checkpointing on.
 - **memory**: the peak of the whole process as the kernel counts it (VmHWM). For the two vocabularies the peak is reset
   before each half of the step, and what the process held before the model, and 16 bytes per parameter (weight, gradient and
   two moments), are subtracted.

@@ -19,24 +19,34 @@ const DERIVED_SUFFIX: &str = ".rotary_emb.inv_freq";
 /// # Errors
 /// [`Error::TensorMismatch`] with every missing, unexpected and misshapen tensor.
 pub fn check_tensors(found: &BTreeMap<String, Tensor>, expected: &[(String, Vec<i64>)]) -> Result<()> {
+    let shapes = found.iter().map(|(name, tensor)| (name.as_str(), tensor.size())).collect();
+    compare(&shapes, expected, |a, b| same(&found[a], &found[b]))
+}
+
+/// [`check_tensors`] by name and shape; `equal` says whether two of the tensors found hold the same numbers.
+pub(super) fn compare(
+    found: &BTreeMap<&str, Vec<i64>>,
+    expected: &[(String, Vec<i64>)],
+    equal: impl Fn(&str, &str) -> Result<bool>,
+) -> Result<()> {
     let expected: BTreeMap<&str, &[i64]> = expected.iter().map(|(name, shape)| (&**name, &**shape)).collect();
     let mut report = TensorMismatch::default();
     for (name, shape) in &expected {
-        match found.get(*name) {
+        match found.get(name) {
             None => report.missing.push((*name).to_owned()),
-            Some(tensor) if tensor.size() != *shape => report.misshapen.push(ShapeMismatch {
+            Some(size) if size != shape => report.misshapen.push(ShapeMismatch {
                 name: (*name).to_owned(),
-                found: tensor.size(),
+                found: size.clone(),
                 expected: shape.to_vec(),
             }),
             Some(_) => {}
         }
     }
-    for (name, tensor) in found {
-        if expected.contains_key(&**name) || name.ends_with(DERIVED_SUFFIX) {
+    for &name in found.keys() {
+        if expected.contains_key(name) || name.ends_with(DERIVED_SUFFIX) {
             continue;
         }
-        if name == OUTPUT && found.get(EMBEDDING).map(|e| same(e, tensor)).transpose()?.unwrap_or(false) {
+        if name == OUTPUT && found.contains_key(EMBEDDING) && equal(EMBEDDING, OUTPUT)? {
             continue;
         }
         let note = if name == OUTPUT { " (differs from the embedding it should be tied to)" } else { "" };
@@ -60,6 +70,7 @@ pub fn check_finite(tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     Ok(())
 }
 
-fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+/// Whether two tensors have one type, one shape and the same numbers.
+pub(super) fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
     Ok(a.kind() == b.kind() && a.size() == b.size() && a.f_equal(b)?)
 }

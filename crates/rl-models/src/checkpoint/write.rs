@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
+use super::encode::encode_tensor;
+use crate::config;
 use crate::error::{Error, Result};
 
 /// Writes tensors to one safetensors file with the metadata `{"format": "pt"}` that transformers asks for.
@@ -19,22 +21,8 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Argument`] for a type that safetensors lacks or a name given twice; [`Error::Io`] with the path.
 pub fn save_tensors(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
-    let mut entries = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let kind = tensor.f_kind()?;
-        let dtype = file_type(kind).ok_or_else(|| Error::Argument {
-            name: "tensors",
-            value: format!("{name} of type {kind:?}"),
-            reason: "this type cannot be saved".to_owned(),
-        })?;
-        let shape = tensor.size().into_iter().map(|d| d as usize).collect(); // never negative in libtorch
-        entries.push(Entry { name: (*name).to_owned(), dtype, shape });
-    }
-    write_entries(path, &entries, |index, bytes| {
-        let tensor = tensors[index].1.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
-        bytes.resize(tensor.numel() * tensor.f_kind()?.elt_size_in_bytes(), 0);
-        Ok(tensor.f_copy_data_u8(bytes, tensor.numel())?)
-    })
+    let entries = tensors.iter().map(|(name, tensor)| Entry::of(name, tensor, None)).collect::<Result<Vec<_>>>()?;
+    write_entries(path, &entries, |index, bytes| encode_tensor(tensors[index].0, tensors[index].1, None, bytes))
 }
 
 /// Name, type and shape of one tensor in a file to be written.
@@ -85,7 +73,31 @@ pub(crate) fn write_entries(
 }
 
 impl Entry {
-    fn num_bytes(&self) -> usize {
+    /// A float tensor of a checkpoint.
+    pub(crate) fn new(name: &str, dtype: config::Dtype, shape: &[i64]) -> Self {
+        let dtype = match dtype {
+            config::Dtype::Float32 => Dtype::F32,
+            config::Dtype::Float16 => Dtype::F16,
+            config::Dtype::BFloat16 => Dtype::BF16,
+        };
+        Entry { name: name.to_owned(), dtype, shape: sizes(shape) }
+    }
+
+    /// A tensor stored as `dtype`, or in its own type where that is none.
+    pub(crate) fn of(name: &str, tensor: &Tensor, dtype: Option<config::Dtype>) -> Result<Self> {
+        if let Some(dtype) = dtype {
+            return Ok(Entry::new(name, dtype, &tensor.size()));
+        }
+        let kind = tensor.f_kind()?;
+        let dtype = file_type(kind).ok_or_else(|| Error::Argument {
+            name: "tensors",
+            value: format!("{name} of type {kind:?}"),
+            reason: "this type cannot be saved".to_owned(),
+        })?;
+        Ok(Entry { name: name.to_owned(), dtype, shape: sizes(&tensor.size()) })
+    }
+
+    pub(crate) fn num_bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
     }
 }
@@ -105,12 +117,20 @@ fn header(path: &Path, entries: &[Entry]) -> Result<Vec<u8>> {
     });
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let metadata = Metadata::new(Some(format), infos.collect());
-    let metadata = metadata.map_err(|source| Error::Safetensors { path: path.to_path_buf(), source })?;
+    let metadata = metadata.map_err(|error| Error::Checkpoint {
+        path: path.to_path_buf(),
+        reason: format!("cannot be written: {error}"),
+    })?;
     let mut header =
         serde_json::to_vec(&metadata).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
     // Readers map the data as it lies, so it begins at a multiple of eight.
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
+}
+
+/// Sizes as the file counts them; never negative in libtorch.
+fn sizes(shape: &[i64]) -> Vec<usize> {
+    shape.iter().map(|&d| d as usize).collect()
 }
 
 fn partial_name(path: &Path) -> PathBuf {

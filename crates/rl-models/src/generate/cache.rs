@@ -39,7 +39,7 @@ impl KeyValueCache {
             layers: (0..config.num_hidden_layers).map(|_| KeyValue { keys: empty(), values: empty() }).collect(),
             num_slots: 0,
             capacity: 0,
-            max_positions: config.max_position_embeddings as usize,
+            max_positions: config.max_positions() as usize,
             kv_heads: config.num_key_value_heads as usize,
         }
     }

@@ -279,7 +279,7 @@ impl<'a> Engine<'a> {
     }
 
     fn context(&self) -> usize {
-        self.decoder.config().max_position_embeddings as usize
+        self.decoder.config().max_positions() as usize
     }
 
     /// Whether to admit requests now, and if so, whether prompts are read for it.

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use safetensors::Dtype;
-
+use super::architecture::{self, Architecture};
 use super::dequantise::TensorType;
 use super::reader::{Gguf, TensorInfo};
-use super::{llama, tokenizer};
-use crate::checkpoint::{CONFIG_FILE, Entry, WEIGHTS_FILE, publish, write_entries, write_file};
-use crate::config::ModelConfig;
+use super::{rope, tokenizer};
+use crate::checkpoint::{Entry, SaveOptions, SavedWeights, encode_values, publish, write_files};
+use crate::config::{Dtype, ModelConfig};
 use crate::error::{Error, Result, ShapeMismatch, TensorMismatch};
 
 /// What a conversion wrote.
@@ -22,8 +21,8 @@ pub struct ConvertReport {
     pub config: ModelConfig,
     /// Tensors per storage type in the GGUF file.
     pub tensor_types: BTreeMap<TensorType, usize>,
-    /// Tensors written, all f32.
-    pub num_tensors: usize,
+    /// The weight files written.
+    pub saved: SavedWeights,
     /// Numbers written.
     pub num_parameters: i64,
     /// Tokens in the vocabulary, added tokens included.
@@ -49,44 +48,44 @@ impl fmt::Display for ConvertReport {
             config.num_key_value_heads,
             config.max_position_embeddings,
         )?;
-        writeln!(f, "weights    {} in {} tensors, from {}", self.num_parameters, self.num_tensors, types.join(", "))?;
+        writeln!(f, "weights    {}: {} numbers, from {}", self.saved, self.num_parameters, types.join(", "))?;
         let template = if self.has_chat_template { "with" } else { "without" };
         write!(f, "tokenizer  {} tokens, {} added, {template} chat template", self.vocab_size, self.num_added_tokens)
     }
 }
 
-/// Converts a GGUF file into a new checkpoint folder: weights as f32, `config.json`, tokenizer and template files.
+/// Converts a GGUF file into a new checkpoint folder: weights, `config.json`, tokenizer and template files.
 ///
-/// f32 keeps every dequantised number exactly. One tensor is in memory at a time, and the folder appears under its name
-/// only when complete.
+/// Without a type in `options` the weights become f32, which keeps every dequantised number exactly. One tensor is in
+/// memory at a time, and the folder appears under its name only when complete.
 ///
 /// # Errors
 /// Every error names the file it is about. [`Error::Gguf`] and [`Error::GgufKey`] for what cannot be read;
 /// [`Error::TensorMismatch`] when the tensors are not those of the configuration; [`Error::NonFinite`] for NaN or
-/// infinite weights; [`Error::TokenizerMismatch`]; [`Error::Checkpoint`] when `folder` exists.
-pub fn convert_gguf(file: &Path, folder: &Path) -> Result<ConvertReport> {
+/// infinite weights; [`Error::Overflow`]; [`Error::TokenizerMismatch`]; [`Error::Checkpoint`] when `folder` exists.
+pub fn convert_gguf(file: &Path, folder: &Path, options: &SaveOptions) -> Result<ConvertReport> {
     let map = rl_torch::MappedFile::open(file)?;
-    convert(&map, folder).map_err(|error| error.in_file(file))
+    convert(&map, folder, options).map_err(|error| error.in_file(file))
 }
 
-fn convert(bytes: &[u8], folder: &Path) -> Result<ConvertReport> {
+fn convert(bytes: &[u8], folder: &Path, options: &SaveOptions) -> Result<ConvertReport> {
     let gguf = Gguf::parse(bytes)?;
-    let config = llama::config(&gguf)?;
+    let architecture = Architecture::of(&gguf.metadata)?;
+    let config = architecture.config(&gguf)?;
     let sources = match_tensors(&gguf, &config)?;
     let tokens = tokenizer::tokenizer_files(&gguf.metadata, config.max_position_embeddings)?;
     if config.vocab_size < tokens.vocab_size as i64 {
         let (tokenizer_vocab, model_vocab) = (tokens.vocab_size as i64, config.vocab_size);
         return Err(Error::TokenizerMismatch { tokenizer_vocab, model_vocab });
     }
-    let entries: Vec<Entry> = sources.iter().map(|(name, info)| entry(name, info)).collect();
-    publish(folder, |temporary| {
-        write_file(&temporary.join(CONFIG_FILE), config.to_json()?.as_bytes())?;
-        for (name, contents) in tokens.side_files.iter() {
-            write_file(&temporary.join(name), contents)?;
-        }
-        write_entries(&temporary.join(WEIGHTS_FILE), &entries, |index, out| {
-            out.extend_from_slice(bytemuck::cast_slice(&weights(&gguf, sources[index].1, &config)?));
-            Ok(())
+    let dtype = options.dtype.unwrap_or(Dtype::Float32);
+    let entries: Vec<Entry> = sources.iter().map(|(name, info)| Entry::new(name, dtype, &info.shape)).collect();
+    let mut values = Vec::new();
+    let saved = publish(folder, |temporary| {
+        write_files(temporary, &config, &tokens.side_files, &entries, options, |index, out| {
+            let (name, info) = &sources[index];
+            weights(&gguf, info, architecture, &config, &mut values)?;
+            encode_values(name, &values, dtype, out)
         })
     })?;
     let mut tensor_types = BTreeMap::new();
@@ -96,12 +95,12 @@ fn convert(bytes: &[u8], folder: &Path) -> Result<ConvertReport> {
     Ok(ConvertReport {
         folder: folder.to_path_buf(),
         num_parameters: config.num_parameters(),
-        num_tensors: entries.len(),
+        saved,
         tensor_types,
         vocab_size: tokens.vocab_size,
         num_added_tokens: tokens.num_added_tokens,
         has_chat_template: tokens.has_chat_template,
-        config,
+        config: ModelConfig { torch_dtype: Some(dtype), ..config },
     })
 }
 
@@ -110,7 +109,11 @@ fn match_tensors<'a>(gguf: &'a Gguf, config: &ModelConfig) -> Result<Vec<(String
     let mut found = BTreeMap::new();
     let mut report = TensorMismatch::default();
     for tensor in &gguf.tensors {
-        match llama::checkpoint_name(&tensor.name) {
+        // It became a part of the configuration.
+        if tensor.name == rope::FREQUENCIES {
+            continue;
+        }
+        match architecture::checkpoint_name(&tensor.name) {
             Some(name) => drop(found.insert(name, tensor)),
             None => report.unexpected.push(tensor.name.clone()),
         }
@@ -129,21 +132,21 @@ fn match_tensors<'a>(gguf: &'a Gguf, config: &ModelConfig) -> Result<Vec<(String
     if report.is_empty() { Ok(sources) } else { Err(Error::TensorMismatch(report)) }
 }
 
-fn entry(name: &str, info: &TensorInfo) -> Entry {
-    let shape = info.shape.iter().map(|&d| d as usize).collect(); // positive when parsed
-    Entry { name: name.to_owned(), dtype: Dtype::F32, shape }
-}
-
-fn weights(gguf: &Gguf, info: &TensorInfo, config: &ModelConfig) -> Result<Vec<f32>> {
-    let values = gguf.read(info)?;
+/// Puts the numbers of a tensor, in the checkpoint's order, in place of what `values` holds.
+fn weights(
+    gguf: &Gguf,
+    info: &TensorInfo,
+    architecture: &Architecture,
+    config: &ModelConfig,
+    values: &mut Vec<f32>,
+) -> Result<()> {
+    gguf.read_into(info, values)?;
     if values.iter().any(|x| !x.is_finite()) {
         return Err(Error::NonFinite { what: info.name.clone() });
     }
-    Ok(match llama::permuted_heads(&info.name, config) {
-        None => values,
-        Some(heads) => {
-            let row_len = if info.shape.len() == 2 { info.shape[1] as usize } else { 1 };
-            llama::unpermute(&values, heads, row_len)
-        }
-    })
+    if let Some(heads) = architecture.permuted_heads(&info.name, config) {
+        let row_len = if info.shape.len() == 2 { info.shape[1] as usize } else { 1 };
+        *values = architecture::unpermute(values, heads, row_len);
+    }
+    Ok(())
 }

@@ -1,9 +1,14 @@
-//! Parsing a GGUF file. Every count, length and offset is checked against the bytes that are there.
+//! Parsing a GGUF file. Every count, length and offset is checked against the bytes that are there, so whatever the
+//! bytes are, no more than a constant times their number is allocated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::dequantise::{TensorType, dequantise};
+use super::architecture::Architecture;
+use super::dequantise::{TensorType, dequantise_into};
 use super::metadata::{Metadata, MetadataValue};
+use super::tokenizer::tokenizer_files;
+use crate::checkpoint::SideFiles;
+use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 
 /// A parsed GGUF file over borrowed bytes: metadata and tensor places are read, tensor data is not touched.
@@ -54,7 +59,7 @@ impl<'a> Gguf<'a> {
     ///
     /// # Errors
     /// [`Error::Gguf`] with the byte at which a value cannot be used: wrong magic or version, truncated data, counts
-    /// that the file cannot hold, names or keys given twice, unknown types, tensors outside the file.
+    /// that the file cannot hold, names or keys given twice, unknown types, tensors outside the file or on each other.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let mut cursor = Cursor { bytes, position: 0 };
         if cursor.take(4)? != MAGIC {
@@ -73,7 +78,10 @@ impl<'a> Gguf<'a> {
         let num_pairs = cursor.count("metadata pairs", 8 + 4 + 1)?;
         let metadata = cursor.metadata(num_pairs)?;
         let alignment = alignment(&metadata)?;
-        let entries = (0..num_tensors).map(|_| cursor.tensor_entry()).collect::<Result<Vec<_>>>()?;
+        let mut entries = Vec::with_capacity(num_tensors as usize); // no more than fit in the file
+        for _ in 0..num_tensors {
+            entries.push(cursor.tensor_entry()?);
+        }
         let data_start = (cursor.position as u64).next_multiple_of(alignment);
         let mut names = BTreeSet::new();
         for entry in &entries {
@@ -81,8 +89,11 @@ impl<'a> Gguf<'a> {
                 return Err(gguf_error(entry.position, format!("tensor `{}` is listed twice", entry.name)));
             }
         }
-        let tensors =
-            entries.iter().map(|entry| entry.place(data_start, alignment, bytes.len())).collect::<Result<_>>()?;
+        let mut tensors = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            tensors.push(entry.place(data_start, alignment, bytes.len())?);
+        }
+        refuse_overlaps(&tensors)?;
         Ok(Gguf { version, metadata, tensors, bytes })
     }
 
@@ -91,16 +102,55 @@ impl<'a> Gguf<'a> {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
+    /// The configuration that the metadata describes, with f32 as the type of the weights.
+    ///
+    /// # Errors
+    /// [`Error::GgufKey`] when a key is missing or describes a model that is not supported.
+    pub fn config(&self) -> Result<ModelConfig> {
+        Architecture::of(&self.metadata)?.config(self)
+    }
+
+    /// Tokenizer, chat template and generation defaults as the files of a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::GgufKey`] when the vocabulary is incomplete, contradicts itself, or is of a kind that is not supported.
+    pub fn side_files(&self, max_length: i64) -> Result<SideFiles> {
+        Ok(tokenizer_files(&self.metadata, max_length)?.side_files)
+    }
+
     /// The numbers of a tensor of this file as f32, row-major over `info.shape`.
     ///
     /// # Errors
     /// [`Error::Gguf`] when `info` does not belong to this file.
     pub fn read(&self, info: &TensorInfo) -> Result<Vec<f32>> {
+        let mut out = Vec::new();
+        self.read_into(info, &mut out)?;
+        Ok(out)
+    }
+
+    /// As [`Gguf::read`], in place of what `out` holds.
+    ///
+    /// # Errors
+    /// As [`Gguf::read`].
+    pub fn read_into(&self, info: &TensorInfo, out: &mut Vec<f32>) -> Result<()> {
         let end = info.offset.checked_add(info.num_bytes);
         let data = end.and_then(|end| self.bytes.get(info.offset..end));
         let data = data.ok_or_else(|| outside(info.offset as u64, &info.name, self.bytes.len()))?;
-        dequantise(info.tensor_type, data)
+        dequantise_into(info.tensor_type, data, out)
     }
+}
+
+/// Tensors that share bytes would make a small file a large checkpoint.
+fn refuse_overlaps(tensors: &[TensorInfo]) -> Result<()> {
+    let mut in_order: Vec<&TensorInfo> = tensors.iter().collect();
+    in_order.sort_by_key(|tensor| tensor.offset);
+    for pair in in_order.windows(2) {
+        if pair[1].offset < pair[0].offset + pair[0].num_bytes {
+            let reason = format!("tensors `{}` and `{}` share bytes", pair[0].name, pair[1].name);
+            return Err(gguf_error(pair[1].offset as u64, reason));
+        }
+    }
+    Ok(())
 }
 
 fn alignment(metadata: &Metadata) -> Result<u64> {
@@ -278,7 +328,10 @@ impl<'a> Cursor<'a> {
         if MAX_ARRAY < count {
             return Err(self.error(format!("an array of {count} entries is longer than the limit of {MAX_ARRAY}")));
         }
-        let values = (0..count).map(|_| self.value(type_id, nesting + 1)).collect::<Result<_>>()?;
+        let mut values = Vec::with_capacity(count as usize); // no more than fit in the file
+        for _ in 0..count {
+            values.push(self.value(type_id, nesting + 1)?);
+        }
         Ok(MetadataValue::Array(values))
     }
 

@@ -179,3 +179,26 @@ fn original_context(
 fn check_factor(factor: f64) -> Result<()> {
     ensure(factor.is_finite() && 1.0 <= factor, KEYS[0], format!("factor {factor}"), "must be 1 or more")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half way between the two factors half of the frequency is kept: `(1/8 + 1) / 2` of it.
+    #[test]
+    fn llama3_keeps_short_waves_and_stretches_long_ones() {
+        let scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 1000,
+        };
+        let frequency = |turns: f64| turns * TAU / 1000.0;
+        for (turns, share) in [(0.1, 0.125), (1.0, 0.125), (2.5, 0.5625), (4.0, 1.0), (50.0, 1.0)] {
+            let scaled = scaling.scale(frequency(turns)) / frequency(turns);
+            assert!((scaled - share).abs() < 1e-12, "{turns} turns: {scaled}, not {share}");
+        }
+        assert_eq!(RopeScaling::Linear { factor: 4.0 }.scale(0.5), 0.125);
+        assert_eq!(RopeScaling::Default.scale(0.5), 0.5);
+    }
+}

@@ -1,14 +1,16 @@
 //! The same numbers as transformers for a tiny checkpoint of every family and option: logits, decoding, gradients.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use rl_core::random::RandomKey;
+use rl_models::checkpoint::{self, SideFiles, save_folder};
 use rl_models::generate::{Request, SamplingConfig, generate};
-use rl_models::{Decoder, ModelConfig, checkpoint};
-use serde_json::Value;
+use rl_models::{Decoder, ModelConfig};
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::tiny::{assert_close, golden, golden_json, ids, numbers};
+use crate::tiny::{assert_close, golden, golden_json, ids, load, numbers};
 
 /// Logits of up to 5 after two or three layers, both sides in f32.
 const LOGITS: f32 = 2e-5;
@@ -21,6 +23,10 @@ const BF16_MAX: f64 = 0.4;
 const GRADIENT: f64 = 1e-5;
 /// Gradients of a f32 model against those of the f64 one, relative to the tensor's norm.
 const GRADIENT_F32: f64 = 1e-4;
+/// Gradients in f64 against central differences, relative to the tensor's norm.
+const DIFFERENCES: f64 = 1e-7;
+/// Half the distance of two losses in a central difference.
+const STEP: f64 = 1e-5;
 /// Cases of `families.py`.
 const NUM_CASES: usize = 16;
 const NUM_BF16: usize = 5;
@@ -105,11 +111,10 @@ fn decoding_agrees_with_transformers() {
         let expected = ids(&case["response_ids"]);
         let key = RandomKey::new(0, "unused by greedy decoding");
         let request = Request::new(ids(&case["prompt_ids"]), key);
-        let longest = decoder.config().max_position_embeddings as usize - request.prompt_ids.len();
-        let config = SamplingConfig::greedy(expected.len().min(longest), 2);
+        let config = SamplingConfig::greedy(expected.len(), 2);
         let found = generate(&decoder, &[request.clone(), request], &[], &config, &mut |_| ()).unwrap();
         for response in found {
-            assert_eq!(response.ids, expected[..config.max_new_tokens], "{name}; gap {}", case["smallest_gap"]);
+            assert_eq!(response.ids, expected, "{name}; gap {}", case["smallest_gap"]);
         }
     }
 }
@@ -136,8 +141,8 @@ fn half_precision_rounds_where_transformers_does() {
     assert_eq!(num_found, NUM_BF16);
 }
 
-/// Adds the gradient of the negative log-likelihood of all next tokens, divided by `num_labels`.
-fn add_gradients(decoder: &Decoder, sequences: &[Vec<i64>], num_labels: f64) {
+/// Negative log-likelihood of all next tokens, divided by `num_labels`.
+fn loss(decoder: &Decoder, sequences: &[Vec<i64>], num_labels: f64) -> Tensor {
     let borrowed: Vec<&[i64]> = sequences.iter().map(Vec::as_slice).collect();
     let packed = decoder.pack(&borrowed).unwrap();
     let (mut rows, mut labels) = (Vec::new(), Vec::new());
@@ -148,14 +153,14 @@ fn add_gradients(decoder: &Decoder, sequences: &[Vec<i64>], num_labels: f64) {
     let hidden = decoder.hidden_states(&packed).unwrap().index_select(0, &Tensor::from_slice(&rows));
     let log_probs = decoder.logits(&hidden).unwrap().log_softmax(-1, None);
     let chosen = log_probs.gather(1, &Tensor::from_slice(&labels).unsqueeze(1), false);
-    (chosen.sum(None) / -num_labels).backward();
+    chosen.sum(None) / -num_labels
 }
 
 fn gradients(decoder: &Decoder, micro_batches: &[&[Vec<i64>]]) -> BTreeMap<String, Vec<f64>> {
     let num_labels: usize = micro_batches.iter().flat_map(|batch| batch.iter()).map(|ids| ids.len() - 1).sum();
     decoder.set_trainable(true);
     for batch in micro_batches {
-        add_gradients(decoder, batch, num_labels as f64);
+        loss(decoder, batch, num_labels as f64).backward();
     }
     let host = |tensor: Tensor| Vec::<f64>::try_from(tensor.to_kind(Kind::Double).contiguous().view([-1])).unwrap();
     decoder.parameters().into_iter().map(|(name, parameter)| (name, host(parameter.grad()))).collect()
@@ -198,4 +203,58 @@ fn gradients_of_a_packed_batch_agree_with_transformers() {
         }
     }
     assert_eq!(num_found, NUM_GRADIENTS);
+}
+
+/// One layer of each family, windows included, in f64.
+#[test]
+fn gradients_of_one_layer_agree_with_central_differences() {
+    let mut num_checked = 0;
+    for name in ["llama-attention-bias", "llama3-rope", "qwen2-layer-types", "qwen3"] {
+        let mut case = goldens().cases[name].clone();
+        case["config"]["num_hidden_layers"] = json!(1);
+        if let Some(types) = case["config"].get_mut("layer_types").and_then(Value::as_array_mut) {
+            types.truncate(1);
+        }
+        let sequences = sequences(&case);
+        let decoder = decoder(&case, Kind::Double);
+        let grads = gradients(&decoder, &[&sequences]);
+        let num_labels: usize = sequences.iter().map(|ids| ids.len() - 1).sum();
+        for (parameter, tensor) in decoder.parameters() {
+            let (grad, flat) = (&grads[&parameter], tensor.detach().view([-1]));
+            for position in [0, grad.len() / 3, grad.len() - 1] {
+                let mut entry = flat.narrow(0, position as i64, 1);
+                let mut loss_at = |change: f64| {
+                    tch::no_grad(|| {
+                        let _ = entry.f_add_scalar_(change).unwrap();
+                        f64::try_from(loss(&decoder, &sequences, num_labels as f64)).unwrap()
+                    })
+                };
+                let difference = (loss_at(STEP) - loss_at(-2.0 * STEP)) / (2.0 * STEP);
+                loss_at(STEP);
+                let apart = (difference - grad[position]).abs() / norm(grad);
+                assert!(apart <= DIFFERENCES, "{name}: {parameter} at {position}: {difference} {}", grad[position]);
+                num_checked += 1;
+            }
+        }
+    }
+    // Embedding, two norms, final norm and seven projections, three numbers each; four biases, three biases, two norms.
+    assert_eq!(num_checked, 3 * (4 * 11 + 4 + 3 + 2));
+}
+
+/// `REINS_KEEP_SAVED=FOLDER` keeps what this test writes, for `tests/golden/check_saved.py FOLDER` to read with
+/// transformers.
+#[test]
+fn saved_families_are_the_same_models() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = std::env::var_os("REINS_KEEP_SAVED").map_or(temporary.path().to_path_buf(), PathBuf::from);
+    for (name, case) in &goldens().cases {
+        let decoder = decoder(case, Kind::Float);
+        let parameters = decoder.parameters();
+        let tensors: Vec<(&str, &Tensor)> = parameters.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let folder = root.join("families").join(name);
+        save_folder(&folder, decoder.config(), &tensors, &SideFiles::default()).unwrap();
+        let again = load(&folder);
+        assert_eq!(again.config(), decoder.config());
+        assert_eq!(logits(&again, &[ids(&case["ids"])]), logits(&decoder, &[ids(&case["ids"])]), "{name}");
+    }
 }

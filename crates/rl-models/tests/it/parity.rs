@@ -6,16 +6,18 @@ use rl_core::random::RandomKey;
 use rl_data::Message;
 use rl_models::checkpoint::{SideFiles, save_folder};
 use rl_models::generate::{Request, SamplingConfig, generate};
-use rl_models::{ChatModel, Decoder};
+use rl_models::{ChatModel, Decoder, token_log_probs};
 use serde_json::json;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::tiny::{self, assert_close, golden_json, ids, load, logits};
+use crate::tiny::{self, assert_close, golden_json, ids, load, logits, numbers};
 
 /// Logits of up to 5.4 after two layers, both sides in f32.
 const TINY_LOGITS: f32 = 1e-5;
 /// Logits of up to 30 after thirty layers, both sides in f32.
 const SMOLLM2_LOGITS: f32 = 2e-3;
+/// Log-probabilities of a text, both sides in f32.
+const SMOLLM2_LOG_PROBS: f32 = 1e-3;
 
 fn greedy(decoder: &Decoder, prompts: &[Vec<i64>], stop_ids: &[i64], max_new_tokens: usize) -> Vec<Vec<i64>> {
     let key = RandomKey::new(0, "unused by greedy decoding");
@@ -77,7 +79,7 @@ fn smollm2_agrees_with_transformers() {
     let model = ChatModel::load(&folder, Device::Cpu).unwrap();
 
     let cases = reference["greedy"].as_array().unwrap();
-    assert_eq!(cases.len(), 5);
+    assert_eq!(cases.len(), 10);
     let mut prompts = Vec::new();
     for case in cases {
         let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
@@ -87,7 +89,7 @@ fn smollm2_agrees_with_transformers() {
     }
     let responses: Vec<Vec<i64>> = cases.iter().map(|case| ids(&case["response_ids"])).collect();
     for (case, (found, expected)) in
-        cases.iter().zip(greedy(&model.decoder, &prompts, &model.stop_ids(), 48).iter().zip(&responses))
+        cases.iter().zip(greedy(&model.decoder, &prompts, &model.stop_ids(), 64).iter().zip(&responses))
     {
         assert_eq!(found, expected, "{}; smallest gap {}", case["prompt"], case["smallest_gap"]);
     }
@@ -110,4 +112,14 @@ fn smollm2_agrees_with_transformers() {
         let expected = expected["log_sum_exp"].as_f64().unwrap() as f32;
         assert_close(&[log_sum_exp], &[expected], SMOLLM2_LOGITS, &what);
     }
+
+    let text = ids(&reference["text"]["ids"]);
+    let expected: Vec<f32> = serde_json::from_value(reference["text"]["log_probs"].clone()).unwrap();
+    assert_eq!((text.len(), expected.len()), (512, 511));
+    let (rows, labels) = (Tensor::arange(511, (Kind::Int64, Device::Cpu)), Tensor::from_slice(&text[1..]));
+    let found = tch::no_grad(|| {
+        let hidden = model.decoder.hidden_states(&model.decoder.pack(&[&text]).unwrap()).unwrap();
+        numbers(&token_log_probs(&model.decoder, &hidden, &rows, &labels, 1.0).unwrap())
+    });
+    assert_close(&found, &expected, SMOLLM2_LOG_PROBS, "log-probabilities of the text");
 }

@@ -1,4 +1,4 @@
-//! Projections of few rows, straight from the checkpoint's `[out, in]` layout.
+//! Projections, straight from the checkpoint's `[out, in]` layout.
 
 use std::ffi::c_char;
 
@@ -15,13 +15,14 @@ unsafe extern "C" {
         count: i64,
         results: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn reins_linear_most_rows() -> i64;
 }
 
 /// `xs weight^T + bias`: `xs` `[rows, in]`, `weight` `[out, in]`, `bias` `[out]`, result `[rows, out]`.
 ///
-/// Up to 128 rows of f32 on the CPU run an own kernel when nothing is recorded for a backward pass; it sums each output
-/// in an order that depends on `in` alone, so **a row's result has the same bits whatever the other rows and however
-/// many**. Everything else is `at::linear`, where that does not hold.
+/// Up to [`linear_most_rows`] rows of f32 on the CPU run an own kernel when nothing is recorded for a backward pass; it
+/// sums each output in an order that depends on `in` alone, so **a row's result has the same bits whatever the other
+/// rows and however many**. Everything else is `at::linear`, where that does not hold.
 ///
 /// # Errors
 /// [`crate::Error::Shim`] when shapes, kinds or devices do not fit.
@@ -31,6 +32,13 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
         // SAFETY: lists of one live (or null, for the bias) tensor each, and room for one result.
         unsafe { reins_linears(xs.as_ptr(), weights.as_ptr(), biases.as_ptr(), 1, result) }
     })
+}
+
+/// Rows up to which [`linear`] runs its own kernel, whose rows do not depend on each other: no limit with AVX-512, else
+/// where libtorch's matrix product becomes faster.
+pub fn linear_most_rows() -> i64 {
+    // SAFETY: reads a constant.
+    unsafe { reins_linear_most_rows() }
 }
 
 /// [`linear`] of one `xs` `[rows, in]` with several weights (query, key and value; gate and up), in one parallel region.
@@ -67,10 +75,12 @@ mod tests {
 
     #[test]
     fn every_row_count_and_odd_shape_agrees_with_f64() {
-        for (inputs, outputs) in [(576, 192), (64, 6), (1, 1), (15, 7), (16, 5), (17, 13), (63, 1), (130, 100)] {
+        for (inputs, outputs) in
+            [(576, 192), (64, 6), (1, 1), (15, 7), (16, 5), (17, 13), (63, 1), (130, 100), (4500, 20)]
+        {
             let weight = numbers(&[outputs, inputs], 1, 1.0);
             let bias = numbers(&[outputs], 2, 1.0);
-            for rows in [0, 1, 2, 3, 4, 5, 7, 8, 33, 128, 129] {
+            for rows in [0, 1, 2, 3, 4, 5, 7, 8, 33, 129] {
                 let xs = numbers(&[rows, inputs], 3, 1.0);
                 for bias in [None, Some(&bias)] {
                     let error = error(&linear(&xs, &weight, bias).unwrap(), &plain(&xs, &weight, bias));
@@ -82,15 +92,20 @@ mod tests {
 
     #[test]
     fn a_row_has_the_same_bits_in_any_company_and_on_any_number_of_threads() {
-        let (inputs, outputs) = (200, 2050);
-        let weight = numbers(&[outputs, inputs], 1, 1.0);
-        let xs = numbers(&[128, inputs], 2, 1.0);
-        let all = linear(&xs, &weight, None).unwrap();
-        for rows in 1..=127 {
-            let first = 128 - rows;
-            let some = linear(&xs.narrow(0, first, rows), &weight, None).unwrap();
-            assert!(some.equal(&all.narrow(0, first, rows)), "{rows} rows");
+        let most = linear_most_rows().min(300);
+        for (inputs, outputs) in [(200, 205), (4200, 31)] {
+            let weight = numbers(&[outputs, inputs], 1, 1.0);
+            let xs = numbers(&[most, inputs], 2, 1.0);
+            let all = linear(&xs, &weight, None).unwrap();
+            for rows in (1..40).chain([64, 127, 128, 255]).filter(|rows| *rows < most) {
+                let first = most - rows;
+                let some = linear(&xs.narrow(0, first, rows), &weight, None).unwrap();
+                assert!(some.equal(&all.narrow(0, first, rows)), "{rows} rows");
+            }
         }
+        let weight = numbers(&[2050, 200], 1, 1.0);
+        let xs = numbers(&[most, 200], 2, 1.0);
+        let all = linear(&xs, &weight, None).unwrap();
         let threads = tch::get_num_threads();
         for count in [1, 2, 3] {
             tch::set_num_threads(count);

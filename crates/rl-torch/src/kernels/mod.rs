@@ -1,4 +1,4 @@
-//! Fused kernels of the decoder: projections of few rows, normalisation, gated activation, rotation, and attention over
+//! Fused kernels of the decoder: projections, normalisation, gated activation, rotation, and attention over
 //! a cache, each in one pass over its numbers.
 //!
 //! On the CPU in f32 they run the shim's own code, chosen for the processor when the process starts (AVX-512, AVX2, or
@@ -22,7 +22,7 @@ use torch_sys::C_tensor;
 use crate::{Error, Result, ffi};
 
 pub use attention::cached_attention;
-pub use linear::{linear, linears};
+pub use linear::{linear, linear_most_rows, linears};
 pub use rms_norm::rms_norm;
 pub use rotary::rotary;
 pub use swiglu::swiglu;

@@ -52,28 +52,27 @@ pub fn rollout(decoder: &Decoder, inputs: &Inputs) -> Result<Measured> {
     let started = Instant::now();
     let responses = answers_of_lengths(decoder, &requests, &wanted.lengths, wanted.temperature)?;
     let seconds = started.elapsed().as_secs_f64();
-    let exact = responses.iter().zip(&wanted.lengths).all(|(response, &length)| length <= response.ids.len());
-    ensure!(exact, "an answer is shorter than was wanted");
+    let exact = responses.iter().zip(&wanted.lengths).all(|(response, &length)| response.ids.len() == length);
+    ensure!(exact, "an answer has not the length that was wanted");
     let useful: usize = wanted.lengths.iter().sum();
     let values = [("seconds", seconds), ("useful_tokens_per_second", useful as f64 / seconds)];
     Ok(Measured { values: values.into(), ..Default::default() })
 }
 
 /// Answers where request `r` gets `lengths[r]` tokens.
-///
-/// The engine has one limit for all requests, so every answer goes on to the greatest of `lengths` and the surplus is
-/// thrown away. Once a request carries a limit of its own, this function is the one place to hand it over.
 fn answers_of_lengths(
     decoder: &Decoder,
     requests: &[Request],
     lengths: &[usize],
     temperature: f64,
 ) -> Result<Vec<Response>> {
-    let max_new_tokens = lengths.iter().copied().max().unwrap_or(1);
-    let config = SamplingConfig { max_new_tokens, temperature, top_k: 0, top_p: 1.0, num_slots: ROLLOUT_SLOTS };
-    Ok(generate(decoder, requests, NO_STOPS, &config, &mut |_| {})?)
+    let limited = requests.iter().cloned().zip(lengths).map(|(request, &length)| request.max_new_tokens(length));
+    let limited: Vec<Request> = limited.collect();
+    let longest = lengths.iter().copied().max().unwrap_or(1);
+    let config = SamplingConfig::sampled(longest, temperature, ROLLOUT_SLOTS);
+    Ok(generate(decoder, &limited, NO_STOPS, &config, &mut |_| {})?)
 }
 
 fn request(prompt: &[i64], index: usize) -> Request {
-    Request { prompt_ids: prompt.to_vec(), key: RandomKey::new(0, "bench answers").at(index as u64) }
+    Request::new(prompt.to_vec(), RandomKey::new(0, "bench answers").at(index as u64))
 }

@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use rl_models::Decoder;
 use rl_models::checkpoint::{read_config, read_tensors};
 use serde::Serialize;
-use tch::Device;
+use tch::{Device, Kind};
 
 use inputs::Inputs;
 
@@ -91,6 +91,9 @@ enum Job {
     /// The same step in packed micro-batches of at most 512 tokens.
     #[value(name = "train-micro-512")]
     TrainMicro,
+    /// The first of these with gradient checkpointing.
+    #[value(name = "train-checkpointed")]
+    TrainCheckpointed,
     /// Memory of a step of a small decoder with a vocabulary of 8 192.
     #[value(name = "memory-8k")]
     Memory8k,
@@ -129,7 +132,8 @@ fn run() -> Result<()> {
             let inputs = Inputs::read(&inputs)?;
             rl_torch::set_num_threads(threads);
             let load = || -> Result<Decoder> {
-                Ok(Decoder::from_tensors(read_config(&model)?, read_tensors(&model, Device::Cpu)?, Device::Cpu)?)
+                let tensors = read_tensors(&model, Device::Cpu)?;
+                Ok(Decoder::from_tensors(read_config(&model)?, tensors, Kind::Float, Device::Cpu)?)
             };
             let mut measured = match job {
                 Job::Decode1 => generation::decode(&load()?, &inputs, 1)?,
@@ -138,6 +142,11 @@ fn run() -> Result<()> {
                 Job::Rollout => generation::rollout(&load()?, &inputs)?,
                 Job::Train => training::step(&load()?, &inputs, usize::MAX)?,
                 Job::TrainMicro => training::step(&load()?, &inputs, 512)?,
+                Job::TrainCheckpointed => {
+                    let decoder = load()?;
+                    decoder.set_gradient_checkpointing(true);
+                    training::step(&decoder, &inputs, usize::MAX)?
+                }
                 Job::Memory8k => memory::step(8_192)?,
                 Job::Memory150k => memory::step(150_016)?,
             };

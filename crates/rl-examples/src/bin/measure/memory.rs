@@ -33,7 +33,7 @@ pub fn step(vocab_size: i64) -> Result<Measured> {
     let (mut backward, mut update) = (0, 0);
     // Gradients and moments come into being in the first step; the second one is counted.
     for _ in 0..2 {
-        optimizer.zero_grad();
+        optimizer.zero_grad()?;
         reset_peak()?;
         training::backward(&decoder, &sequences, num_labels)?;
         backward = peak_bytes()?;

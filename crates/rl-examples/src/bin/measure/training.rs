@@ -23,7 +23,7 @@ pub fn step(decoder: &Decoder, inputs: &Inputs, micro_batch_tokens: usize) -> Re
     let (mut seconds, mut losses) = (0.0, Vec::new());
     for _ in 0..=wanted.warm_up_steps {
         let started = Instant::now();
-        optimizer.zero_grad();
+        optimizer.zero_grad()?;
         let mut loss = 0.0;
         for batch in &batches {
             loss += backward(decoder, batch, num_labels)?;
@@ -47,8 +47,8 @@ pub fn backward(decoder: &Decoder, sequences: &[&[i64]], num_labels: usize) -> R
         label_ids.extend_from_slice(&ids[1..]);
     }
     let (label_rows, label_ids) = (Tensor::from_slice(&label_rows), Tensor::from_slice(&label_ids));
-    let hidden = decoder.hidden_states(&packed);
-    let log_probs = token_log_probs(decoder, &hidden, &label_rows, &label_ids, 1.0); // [labels]
+    let hidden = decoder.hidden_states(&packed)?;
+    let log_probs = token_log_probs(decoder, &hidden, &label_rows, &label_ids, 1.0)?; // [labels]
     let host = Vec::<f32>::try_from(&log_probs)?;
     let part = cross_entropy_loss(&host, &vec![true; host.len()], CrossEntropyKind::Nll, num_labels)?;
     (log_probs * Tensor::from_slice(&part.grad_log_probs)).sum(Kind::Float).f_backward()?;
