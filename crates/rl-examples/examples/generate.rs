@@ -21,7 +21,7 @@ use rl_track::Progress;
   generate --prompt 'What is the capital of France?' --greedy
   generate --model data/models/smollm2-135m --chat --system 'You are a pirate.' --temperature 0.9
   printf 'Hello!\\nWho are you?\\n' | generate --chat --greedy
-  generate --prompts questions.jsonl --output answers.jsonl --num-slots 32 --stop '\\n\\n'
+  generate --prompts questions.jsonl --output answers.jsonl --num-slots 32 --stop $'\\n\\n'
   generate --prompt 'Name ten fruits.' --repetition-penalty 1.1 --set seed=1
 
 A line of questions.jsonl is {\"prompt\": TEXT} or {\"messages\": [{\"role\": \"user\", \"content\": TEXT}]}; its other fields

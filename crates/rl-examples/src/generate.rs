@@ -231,7 +231,9 @@ impl Generator {
         }
         let count = records.len();
         match output {
-            Some(output) => drop(write_jsonl(output, records)?),
+            Some(output) => {
+                write_jsonl(output, records)?;
+            }
             None => records.iter().for_each(|record| println!("{}", json!(record))),
         }
         Ok((count, stats))
