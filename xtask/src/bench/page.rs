@@ -12,7 +12,7 @@ const KEPT_START: &str = "<!-- written by hand: cargo xtask bench keeps everythi
 const KEPT_END: &str = "<!-- to here -->";
 
 /// What the kept part holds until somebody writes it.
-const KEPT_EMPTY: &str = "\n## Where the time goes\n\nNot written yet.\n\n";
+const KEPT_EMPTY: &str = "\n\n## Where the time goes\n\nNot written yet.\n\n";
 
 const HEAD: &str = "# Benchmarks
 
