@@ -52,14 +52,17 @@ fn dequantising_speed() {
 }
 
 /// The source arrays, the configuration and the token ids of each architecture and rotary scaling.
+///
+/// `REINS_KEEP_CONVERTED=FOLDER` keeps the folders for `tests/golden/check_converted.py`, which asks transformers.
 #[test]
 fn every_architecture_equals_its_source() {
     let golden_files = golden_json("gguf_families.json");
     let files = golden_files["files"].as_object().unwrap();
     assert_eq!(files.len(), 4);
     for (name, expected) in files {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join(name);
+        let temporary = tempfile::tempdir().unwrap();
+        let kept = std::env::var_os("REINS_KEEP_CONVERTED").map(std::path::PathBuf::from);
+        let out = kept.as_deref().unwrap_or(temporary.path()).join(name);
         let file = golden("gguf").join(format!("{name}.gguf"));
         convert_gguf(&file, &out, &SaveOptions::default()).unwrap();
         let source =
