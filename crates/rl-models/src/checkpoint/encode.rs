@@ -109,7 +109,7 @@ mod tests {
             assert_eq!(bytes.unwrap(), [0x00, 0x3c, 0xff, 0x7b, 0x00, 0xfc, 0x00, 0x80]);
         }
         // 1 + 2^-7 is a bf16 number; 1 + 2^-8 is halfway, and the even neighbour is 1.
-        for bytes in both(&[1.0078125, 1.00390625], Dtype::BFloat16) {
+        for bytes in both(&[1.0 + 2f32.powi(-7), 1.0 + 2f32.powi(-8)], Dtype::BFloat16) {
             assert_eq!(bytes.unwrap(), [0x81, 0x3f, 0x80, 0x3f]);
         }
         for bytes in both(&[1.5], Dtype::Float32) {

@@ -128,7 +128,8 @@ mod tests {
         let block = [&HALF[..], &QUARTER, &SCALES, &[0xc3; 128]].concat();
         let mut out = [0.0; 256];
         q4_k(&mut out, &block);
-        let expected = |i: usize| 0.5 * S[i / 32] * if i / 32 % 2 == 0 { 3.0 } else { 12.0 } - 0.25 * M[i / 32];
+        let expected =
+            |i: usize| 0.5 * S[i / 32] * if (i / 32).is_multiple_of(2) { 3.0 } else { 12.0 } - 0.25 * M[i / 32];
         assert_eq!(out.to_vec(), (0..256).map(expected).collect::<Vec<f32>>());
 
         // The fifth bit is set for number 0 of every sub-block, and for all numbers of sub-block 5.
@@ -136,8 +137,8 @@ mod tests {
         fifths[0] = 0xff;
         let block = [&HALF[..], &QUARTER, &SCALES, &fifths, &[0xc3; 128]].concat();
         q5_k(&mut out, &block);
-        let fifth = |i: usize| if i % 32 == 0 || i / 32 == 5 { 16.0 } else { 0.0 };
-        let q = |i: usize| if i / 32 % 2 == 0 { 3.0 } else { 12.0 } + fifth(i);
+        let fifth = |i: usize| if i.is_multiple_of(32) || i / 32 == 5 { 16.0 } else { 0.0 };
+        let q = |i: usize| if (i / 32).is_multiple_of(2) { 3.0 } else { 12.0 } + fifth(i);
         let expected = |i: usize| 0.5 * S[i / 32] * q(i) - 0.25 * M[i / 32];
         assert_eq!(out.to_vec(), (0..256).map(expected).collect::<Vec<f32>>());
     }
