@@ -45,7 +45,7 @@ fn every_layout_is_the_same_model() {
 
             let logits = tiny::logits(&tiny::load(&folder), &ids);
             let config = ModelConfig { torch_dtype: Dtype::from_kind(kind), ..config.clone() };
-            let reference = Decoder::from_tensors(config, expected, Device::Cpu).unwrap();
+            let reference = Decoder::from_tensors(config, expected, tch::Kind::Float, Device::Cpu).unwrap();
             assert_eq!(logits, tiny::logits(&reference, &ids), "{name} {layout}");
             if kept.is_some() {
                 let record = json!({ "golden": name, "ids": ids, "logits": logits }).to_string();
