@@ -50,7 +50,7 @@ extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
 #endif
 
-// The table for this machine.
+// The table for this machine; throws when REINS_KERNELS names one that it does not have.
 const Kernels& kernels();
 
 }  // namespace reins

@@ -93,9 +93,13 @@ char* reins_linears(const at::Tensor* xs, at::Tensor* const* weights, at::Tensor
 }
 
 // Rows up to which the kernel serves a projection.
-int64_t reins_linear_most_rows() { return reins::kernels().linear_most_rows; }
+char* reins_linear_most_rows(int64_t* result) {
+  return reins::guard([&] { *result = reins::kernels().linear_most_rows; });
+}
 
 // The instruction set that this machine's kernels use; a string that lives as long as the process.
-const char* reins_kernels_name() { return reins::kernels().name; }
+char* reins_kernels_name(const char** result) {
+  return reins::guard([&] { *result = reins::kernels().name; });
+}
 
 }  // extern "C"

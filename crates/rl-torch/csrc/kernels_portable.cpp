@@ -2,6 +2,12 @@
 
 #include "kernels.h"
 
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
 #define REINS_WIDTH 16
 #define REINS_TILE_ROWS 1
 #define REINS_TILE_OUTPUTS 2
@@ -12,19 +18,39 @@
 
 namespace reins {
 
-const Kernels& kernels() {
-  static const Kernels& chosen = []() -> const Kernels& {
+namespace {
+
+// The newest instruction set that this processor has, or the one that REINS_KERNELS names.
+const Kernels& choose() {
+  std::vector<const Kernels*> usable = {&portable_kernels};  // oldest first
 #ifdef REINS_X86_KERNELS
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma")) {
-      return avx512_kernels;
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-      return avx2_kernels;
-    }
+  const bool has_fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (has_fma) {
+    usable.push_back(&avx2_kernels);
+  }
+  if (has_fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
+    usable.push_back(&avx512_kernels);
+  }
 #endif
-    return portable_kernels;
-  }();
+  const char* wanted = std::getenv("REINS_KERNELS");
+  if (wanted == nullptr || *wanted == 0) {
+    return *usable.back();
+  }
+  std::string names;
+  for (const Kernels* table : usable) {
+    if (std::strcmp(table->name, wanted) == 0) {
+      return *table;
+    }
+    names += std::string(names.empty() ? "" : ", ") + table->name;
+  }
+  throw std::runtime_error(std::string("REINS_KERNELS is ") + wanted + "; this processor has " + names);
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels& chosen = choose();
   return chosen;
 }
 

@@ -15,7 +15,7 @@ unsafe extern "C" {
         count: i64,
         results: *mut *mut C_tensor,
     ) -> *mut c_char;
-    fn reins_linear_most_rows() -> i64;
+    fn reins_linear_most_rows(result: *mut i64) -> *mut c_char;
 }
 
 /// `xs weight^T + bias`: `xs` `[rows, in]`, `weight` `[out, in]`, `bias` `[out]`, result `[rows, out]`.
@@ -36,9 +36,14 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
 
 /// Rows up to which [`linear`] runs its own kernel, whose rows do not depend on each other: no limit with AVX-512, else
 /// where libtorch's matrix product becomes faster.
-pub fn linear_most_rows() -> i64 {
-    // SAFETY: reads a constant.
-    unsafe { reins_linear_most_rows() }
+///
+/// # Errors
+/// As [`super::instruction_set`].
+pub fn linear_most_rows() -> Result<i64> {
+    let mut rows = 0;
+    // SAFETY: room for one number.
+    ffi::check(unsafe { reins_linear_most_rows(&mut rows) })?;
+    Ok(rows)
 }
 
 /// [`linear`] of one `xs` `[rows, in]` with several weights (query, key and value; gate and up), in one parallel region.
@@ -92,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_row_has_the_same_bits_in_any_company_and_on_any_number_of_threads() {
-        let most = linear_most_rows().min(300);
+        let most = linear_most_rows().unwrap().min(300);
         for (inputs, outputs) in [(200, 205), (4200, 31)] {
             let weight = numbers(&[outputs, inputs], 1, 1.0);
             let xs = numbers(&[most, inputs], 2, 1.0);
