@@ -197,7 +197,7 @@ impl Generator {
     pub fn answer_all(&self, prompts: &[String]) -> Result<(Vec<String>, Stats)> {
         let conversations = prompts.iter().map(|prompt| vec![Message::user(prompt.as_str())]).collect();
         let (answers, stats) = self.answer(conversations, &Progress::hidden())?;
-        Ok((answers.into_iter().map(|(text, _, _)| text).collect(), stats))
+        Ok((answers.into_iter().map(|answer| answer.text).collect(), stats))
     }
 
     /// Answers a file of JSON Lines with `prompt` or `messages`; writes its other fields with `text`, `finish_reason`
@@ -224,10 +224,10 @@ impl Generator {
             records.push(record);
         }
         let (answers, stats) = self.answer(conversations, progress)?;
-        for (record, (text, finish_reason, num_tokens)) in records.iter_mut().zip(answers) {
-            record.insert("text".into(), json!(text));
-            record.insert("finish_reason".into(), json!(finish_reason));
-            record.insert("num_tokens".into(), json!(num_tokens));
+        for (record, answer) in records.iter_mut().zip(answers) {
+            record.insert("text".into(), json!(answer.text));
+            record.insert("finish_reason".into(), json!(answer.finish_reason));
+            record.insert("num_tokens".into(), json!(answer.num_tokens));
         }
         let count = records.len();
         match output {
@@ -239,12 +239,7 @@ impl Generator {
         Ok((count, stats))
     }
 
-    /// Text, finish reason and number of tokens per conversation.
-    fn answer(
-        &self,
-        conversations: Vec<Vec<Message>>,
-        progress: &Progress,
-    ) -> Result<(Vec<(String, &'static str, usize)>, Stats)> {
+    fn answer(&self, conversations: Vec<Vec<Message>>, progress: &Progress) -> Result<(Vec<Answer>, Stats)> {
         let bar = progress.bar("answers", conversations.len() as u64);
         let mut engine = self.model.engine(&self.sampling)?;
         for (row, messages) in (0_u64..).zip(conversations) {
@@ -254,9 +249,11 @@ impl Generator {
         }
         let responses = engine.run(&mut |_| bar.inc(1))?;
         bar.finish();
-        let answers = responses
-            .into_iter()
-            .map(|response| (response.text.unwrap_or_default(), response.finish_reason.name(), response.ids.len()));
+        let answers = responses.into_iter().map(|response| Answer {
+            text: response.text.unwrap_or_default(),
+            finish_reason: response.finish_reason.name(),
+            num_tokens: response.ids.len(),
+        });
         Ok((answers.collect(), engine.stats()))
     }
 
@@ -277,6 +274,13 @@ impl Generator {
         writeln!(out)?;
         Ok(reply.stats())
     }
+}
+
+/// One finished response.
+struct Answer {
+    text: String,
+    finish_reason: &'static str,
+    num_tokens: usize,
 }
 
 /// Tokens per second in one line.

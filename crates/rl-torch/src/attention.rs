@@ -359,9 +359,10 @@ mod tests {
     }
 
     fn inputs(num_tokens: i64, heads: i64, kv_heads: i64, kind: Kind, device: Device) -> [Tensor; 3] {
-        tch::manual_seed(5);
+        let mut seed = 0;
         [heads, kv_heads, kv_heads].map(|heads| {
-            let values = Tensor::randn([num_tokens, heads, 16], (Kind::Float, Device::Cpu));
+            seed += 1;
+            let values = crate::kernels::tests::numbers(&[num_tokens, heads, 16], seed, 2.0);
             values.to_device(device).to_kind(kind).set_requires_grad(true)
         })
     }

@@ -125,6 +125,7 @@ unsafe extern "C" {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::tests::numbers;
     use tch::{Device, Kind};
 
     const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -134,9 +135,8 @@ mod tests {
 
     /// Several blocks, one element over; a view that is not contiguous; nothing; one number.
     fn mixed() -> Vec<Tensor> {
-        tch::manual_seed(3);
-        let large = Tensor::randn([3 * 65_536 + 1], FLOAT) * 1e-3;
-        vec![large, Tensor::randn([70, 1000], FLOAT).transpose(0, 1), Tensor::zeros([0], FLOAT), Tensor::from(-3.0_f32)]
+        let large = numbers(&[3 * 65_536 + 1], 1, 2e-3);
+        vec![large, numbers(&[70, 1000], 2, 2.0).transpose(0, 1), Tensor::zeros([0], FLOAT), Tensor::from(-3.0_f32)]
     }
 
     #[test]

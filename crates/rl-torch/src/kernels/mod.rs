@@ -56,7 +56,7 @@ fn produce(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Result<Tenso
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use tch::{Device, Kind};
 
@@ -68,7 +68,7 @@ mod tests {
     pub(super) const FINITE_DIFFERENCE_TOLERANCE: f64 = 1e-7;
 
     /// Numbers between -`scale` and `scale` that look random and are the same everywhere.
-    pub(super) fn numbers(shape: &[i64], seed: u64, scale: f64) -> Tensor {
+    pub(crate) fn numbers(shape: &[i64], seed: u64, scale: f64) -> Tensor {
         let count: i64 = shape.iter().product();
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let values: Vec<f32> = (0..count)
