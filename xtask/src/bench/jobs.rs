@@ -126,11 +126,11 @@ pub const COMPARISONS: &[Comparison] = &[
     faster("decode, batch 8", DECODE, "decode-8", &["decode-8"], 1.8),
     faster("decode, batch 32", DECODE, "decode-32", &["decode-32"], 2.0),
     faster("rollout", USEFUL, "rollout", &["rollout-rows-32", "rollout-rows-128"], 4.0),
-    faster("training step", USEFUL, "train", &["train-trl"], 3.0),
+    faster("training step", USEFUL, "train-micro-512", &["train-trl"], 3.0),
     Comparison {
         label: "training step, peak memory",
         metric: "peak_bytes",
-        ours: "train",
+        ours: "train-micro-512",
         peers: &["train-trl"],
         aim: 2.0,
         better: Better::Lower,

@@ -11,7 +11,7 @@ use crate::Measured;
 use crate::inputs::Inputs;
 
 /// Sequences that a rollout decodes together.
-const ROLLOUT_SLOTS: usize = 64;
+const ROLLOUT_SLOTS: usize = 128;
 /// An empty list of stop ids: every answer goes on to its length, on both sides.
 const NO_STOPS: &[i64] = &[];
 
