@@ -4,7 +4,7 @@
 //! Kept between the passes are a few numbers per label. Memory beyond that is a few tiles and the gradients themselves,
 //! so it grows neither with `labels x vocab` nor with `vocab`. Absent on purpose: gradients of gradients.
 
-use rl_torch::autograd::with_backward;
+use rl_torch::autograd::{leaf_grad, with_backward};
 use tch::{Kind, TchError, Tensor};
 
 use crate::Result;
@@ -51,10 +51,17 @@ impl ChunkedHead {
         let wanted = [sources[0].requires_grad(), sources[1].requires_grad()];
         // The results of `with_backward` must not be held by its closure, so it gets an alias outside the graph.
         let entropies = entropies.map(|entropies| entropies.f_detach()).transpose()?;
+        let weight = sources[1].shallow_clone();
         let mut outputs = with_backward(&[&sources[0], &sources[1]], outputs, move |grads| {
             let known = Known { log_normalizers: &log_normalizers, entropies: entropies.as_ref() };
             let entropy_grad = grads.get(1).and_then(Option::as_ref);
-            Ok(tch::no_grad(|| head.backward(&known, grads[0].as_ref(), entropy_grad, wanted))?.into())
+            // Half-precision gradients are summed in f32 first and cannot be added to tile by tile.
+            let has_kind = weight.kind() == head.kind();
+            let sum = if wanted[1] && has_kind { leaf_grad(&weight)? } else { None };
+            let is_added = sum.is_some();
+            let [hidden, weight] =
+                tch::no_grad(|| head.backward(&known, grads[0].as_ref(), entropy_grad, wanted, sum))?;
+            Ok(vec![hidden, weight.filter(|_| !is_added)])
         })?;
         let entropies = with_entropies.then(|| outputs.pop()).flatten();
         Ok((outputs.remove(0), entropies))
@@ -119,13 +126,14 @@ impl ChunkedHead {
     /// Gradients of `hidden` and `weight`, where `wanted`.
     ///
     /// With upstream gradients `g` and `h` of a row's log-probability and entropy `H`, and `log p = z - lse(z)`:
-    /// `dz = g (onehot - p) - h p (log p + H)`.
+    /// `dz = g (onehot - p) - h p (log p + H)`. The weight's is added to `weight_sum` where that is given.
     fn backward(
         &self,
         known: &Known,
         log_prob_grad: Option<&Tensor>,
         entropy_grad: Option<&Tensor>,
         wanted: [bool; 2],
+        weight_sum: Option<Tensor>,
     ) -> std::result::Result<[Option<Tensor>; 2], TchError> {
         if log_prob_grad.is_none() && entropy_grad.is_none() {
             return Ok([None, None]);
@@ -133,7 +141,10 @@ impl ChunkedHead {
         let (labels, options) = (self.rows.size1()?, (self.kind(), self.weight.device()));
         let zeros = |like: &Tensor| Tensor::f_zeros(like.size(), options);
         let mut hidden_grad = if wanted[0] { Some(zeros(&self.hidden)?) } else { None };
-        let weight_grad = if wanted[1] { Some(zeros(&self.weight)?) } else { None };
+        let weight_grad = match weight_sum {
+            None if wanted[1] => Some(zeros(&self.weight)?),
+            sum => sum,
+        };
         let mut scratch = Scratch::new(self, entropy_grad.is_some())?;
         for (start, len) in blocks(labels, self.tile_rows()) {
             let rows = self.rows.f_narrow(0, start, len)?;

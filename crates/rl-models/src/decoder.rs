@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 use crate::attention::{Attention, AttentionContext, PackedAttention};
 use crate::checkpoint::check_tensors;
 use crate::config::ModelConfig;
+use crate::embedding::embed;
 use crate::linear::Linear;
 use crate::lora::LoraConfig;
 use crate::mlp::Mlp;
@@ -217,7 +218,7 @@ impl Decoder {
             return self.forward(&packed.ids, &packed.positions, &mut PackedAttention(packed));
         }
         let (cos, sin) = self.rope.at(&packed.positions)?;
-        let mut xs = self.embed_tokens.f_index_select(0, &packed.ids)?; // [tokens, hidden]
+        let mut xs = embed(&self.embed_tokens, &packed.ids)?; // [tokens, hidden]
         for layer in &self.layers {
             xs = layer.forward_recomputed(&xs, (&cos, &sin), packed)?;
         }
@@ -274,7 +275,7 @@ impl Decoder {
         context: &mut dyn AttentionContext,
     ) -> Result<Tensor> {
         let (cos, sin) = self.rope.at(positions)?;
-        let mut xs = self.embed_tokens.f_index_select(0, ids)?; // [tokens, hidden]
+        let mut xs = embed(&self.embed_tokens, ids)?; // [tokens, hidden]
         for layer in &self.layers {
             xs = layer.forward(&xs, (&cos, &sin), context)?;
         }

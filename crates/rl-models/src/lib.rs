@@ -10,6 +10,7 @@ pub mod checkpoint;
 mod chunked_head;
 pub mod config;
 mod decoder;
+mod embedding;
 mod episode;
 pub mod error;
 pub mod family;

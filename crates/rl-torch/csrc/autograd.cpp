@@ -2,10 +2,12 @@
 
 #include "shim.h"
 
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/variable.h>
 #include <stdexcept>
 #include <string>
@@ -112,6 +114,24 @@ char* reins_grad(at::Tensor* const* outputs, at::Tensor* const* grad_outputs, in
     for (int64_t i = 0; i < num_inputs; ++i) {
       results[i] = reins::give(std::move(grads[static_cast<size_t>(i)]));
     }
+  });
+}
+
+// The gradient of `leaf` that a running backward pass may add to itself, made of zeros where there is none. Null outside
+// of a backward pass, in one that gives gradients out instead of adding them to leaves, and for other tensors.
+char* reins_leaf_grad(const at::Tensor* leaf, at::Tensor** result) {
+  return reins::guard([&] {
+    *result = nullptr;
+    const auto* chosen = torch::autograd::get_current_graph_task_exec_info();
+    if (chosen == nullptr || !chosen->empty() || !leaf->is_leaf() || !leaf->requires_grad()) {
+      return;
+    }
+    at::Tensor& grad = leaf->mutable_grad();
+    if (!grad.defined()) {
+      at::NoGradGuard no_grad;
+      grad = at::zeros_like(*leaf);
+    }
+    *result = reins::give(grad);
   });
 }
 

@@ -91,6 +91,22 @@ pub fn with_backward(
     Ok(results.into_iter().filter_map(|result| unsafe { ffi::take(result) }).collect())
 }
 
+/// Inside a closure of [`with_backward`]: the gradient of `leaf` to add to in place, made of zeros where there is none yet.
+///
+/// A closure that adds to it gives `None` for that input, so that no second tensor of the leaf's size is made and summed.
+/// `None` when gradients are being given out ([`grad`]) instead of added to leaves, outside of a backward pass, and for a
+/// tensor that is no leaf with a gradient: then the closure returns the gradient as always.
+///
+/// # Errors
+/// [`Error::Shim`] with libtorch's reason, as for want of memory.
+pub fn leaf_grad(leaf: &Tensor) -> Result<Option<Tensor>> {
+    let mut result = std::ptr::null_mut();
+    // SAFETY: a live tensor, and room for one result.
+    ffi::check(unsafe { ffi::reins_leaf_grad(leaf.as_ptr(), &mut result) })?;
+    // SAFETY: null or a new handle that the call gave to us alone.
+    Ok(unsafe { ffi::take(result) })
+}
+
 /// Activation checkpointing: runs `forward` without keeping its intermediate results and runs it again in the backward
 /// pass (Chen et al. 2016: <https://arxiv.org/abs/1604.06174>).
 ///
@@ -266,6 +282,33 @@ mod tests {
         .unwrap();
         (&outputs[0] * 2.0).sum(Kind::Float).backward();
         assert_eq!(numbers(&x.grad()), [6.0, 24.0]); // 2 * 3 x^2
+    }
+
+    #[test]
+    fn a_closure_adds_to_a_leaf_only_where_gradients_are_added() {
+        let x = leaf(&[1.0, -2.0]);
+        let double = || {
+            let held = x.shallow_clone();
+            with_backward(&[&x], vec![tch::no_grad(|| &x * 2.0)], move |grads| {
+                let upstream = grads[0].as_ref().map(|g| g * 2.0);
+                match (leaf_grad(&held)?, upstream) {
+                    (Some(mut sum), Some(gradient)) => {
+                        let _ = sum.f_add_(&gradient)?;
+                        Ok(vec![None])
+                    }
+                    (_, gradient) => Ok(vec![gradient]),
+                }
+            })
+            .unwrap()
+        };
+        let ones = [Tensor::from_slice(&[1.0_f32, 1.0])];
+        let given = grad(&double(), &[x.shallow_clone()], &ones, false).unwrap();
+        assert_eq!(numbers(given[0].as_ref().unwrap()), [2.0, 2.0]);
+        assert!(!x.grad().defined() && leaf_grad(&x).unwrap().is_none());
+        for sum in [2.0, 4.0] {
+            backward(&double(), &ones, false).unwrap();
+            assert_eq!(numbers(&x.grad()), [sum, sum]);
+        }
     }
 
     #[test]

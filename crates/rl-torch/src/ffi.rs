@@ -21,6 +21,7 @@ pub(crate) type DropBackward = unsafe extern "C" fn(closure: *mut c_void);
 unsafe extern "C" {
     pub(crate) fn reins_free_text(text: *mut c_char);
     pub(crate) fn reins_grad_enabled() -> bool;
+    pub(crate) fn reins_leaf_grad(leaf: *const C_tensor, result: *mut *mut C_tensor) -> *mut c_char;
     pub(crate) fn reins_with_backward(
         inputs: *const *mut C_tensor,
         num_inputs: i64,
