@@ -248,7 +248,7 @@ mod tests {
             (Side::Ours, "decode-32", r#"{"decode_tokens_per_second": 200.25}"#, r#""tokens": []"#),
             (
                 Side::Ours,
-                "train",
+                "train-micro-512",
                 r#"{"useful_tokens_per_second": 150.0, "peak_bytes": 4e9}"#,
                 r#""losses": [4.5, 4.25]"#,
             ),

@@ -241,7 +241,7 @@ mod tests {
             (Side::Ours, "rollout", "useful_tokens_per_second", 330.0),
             (Side::Peer, "rollout-rows-32", "useful_tokens_per_second", 70.0),
             (Side::Peer, "rollout-rows-128", "useful_tokens_per_second", 105.0),
-            (Side::Ours, "train", "peak_bytes", 4e9),
+            (Side::Ours, "train-micro-512", "peak_bytes", 4e9),
             (Side::Peer, "train-trl", "peak_bytes", 14e9),
         ] {
             results.add(side, name, "command", measured(metric, value));
