@@ -217,12 +217,9 @@ impl Decoder {
         if !self.gradient_checkpointing.get() {
             return self.forward(&packed.ids, &packed.positions, &mut PackedAttention(packed));
         }
-        let (cos, sin) = self.rope.at(&packed.positions)?;
-        let mut xs = embed(&self.embed_tokens, &packed.ids)?; // [tokens, hidden]
-        for layer in &self.layers {
-            xs = layer.forward_recomputed(&xs, (&cos, &sin), packed)?;
-        }
-        self.norm.forward(&xs)
+        self.through_layers(&packed.ids, &packed.positions, |layer, xs, rope| {
+            layer.forward_recomputed(&xs, rope, packed)
+        })
     }
 
     /// Logits of hidden states, `[rows, hidden]` to `[rows, vocab]`, of the weights' type; cast them to f32 before a
@@ -274,10 +271,20 @@ impl Decoder {
         positions: &Tensor,
         context: &mut dyn AttentionContext,
     ) -> Result<Tensor> {
+        self.through_layers(ids, positions, |layer, xs, rope| layer.forward(&xs, rope, context))
+    }
+
+    /// Embedding, every layer by `run`, final norm.
+    fn through_layers(
+        &self,
+        ids: &Tensor,
+        positions: &Tensor,
+        mut run: impl FnMut(&Layer, Tensor, (&Tensor, &Tensor)) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let (cos, sin) = self.rope.at(positions)?;
         let mut xs = embed(&self.embed_tokens, ids)?; // [tokens, hidden]
         for layer in &self.layers {
-            xs = layer.forward(&xs, (&cos, &sin), context)?;
+            xs = run(layer, xs, (&cos, &sin))?;
         }
         self.norm.forward(&xs)
     }

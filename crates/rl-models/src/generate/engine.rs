@@ -5,27 +5,21 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rl_data::Tokenizer;
 use tch::Tensor;
 
-use super::cache::{CachedAttention, KeyValueCache, PrefillAttention};
+use super::cache::{CachedAttention, KeyValueCache};
 use super::cancel::CancelToken;
 use super::config::SamplingConfig;
 use super::prompts::Prompts;
 use super::request::{Request, Response, Token};
 use super::sample::{Row, Sampler};
 use super::slot::Slot;
+use super::stats::Stats;
 use crate::decoder::Decoder;
 use crate::{Error, Result};
-
-/// Prompt tokens read in one forward pass at most, unless a single prompt has more: bounds the memory of a prefill.
-const MAX_PREFILL_TOKENS: usize = 8192;
-/// Prompt tokens from which reading them at once is as efficient per token as waiting for more.
-const MIN_PREFILL_TOKENS: usize = 64;
-/// Tokens for which a slot has room at first; longer responses let the cache grow.
-const FIRST_RESPONSE_TOKENS: usize = 64;
 
 /// Called for every token; `Break` cancels that token's request.
 pub type OnToken<'f> = dyn FnMut(&Token) -> ControlFlow<()> + 'f;
@@ -49,55 +43,27 @@ pub type OnToken<'f> = dyn FnMut(&Token) -> ControlFlow<()> + 'f;
 /// # }
 /// ```
 pub struct Engine<'a> {
-    decoder: &'a Decoder,
-    config: SamplingConfig,
-    stop_ids: Vec<i64>,
-    tokenizer: Option<Tokenizer>,
-    cancel: CancelToken,
-    cache: KeyValueCache,
-    sampler: Sampler,
+    pub(super) decoder: &'a Decoder,
+    pub(super) config: SamplingConfig,
+    pub(super) stop_ids: Vec<i64>,
+    pub(super) tokenizer: Option<Tokenizer>,
+    pub(super) cancel: CancelToken,
+    pub(super) cache: KeyValueCache,
+    pub(super) sampler: Sampler,
     /// Slot `i` of the cache belongs to `slots[i]`.
-    slots: Vec<Option<Slot>>,
-    waiting: VecDeque<Waiting>,
-    prompts: Prompts,
-    finished: Vec<(usize, Response)>,
-    next_request: usize,
-    stats: Stats,
+    pub(super) slots: Vec<Option<Slot>>,
+    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) prompts: Prompts,
+    pub(super) finished: Vec<(usize, Response)>,
+    pub(super) next_request: usize,
+    pub(super) stats: Stats,
 }
 
-struct Waiting {
-    number: usize,
-    prompt: usize,
-    request: Request,
-}
-
-/// What an [`Engine`] has done so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Prompt tokens that went through the model.
-    pub prompt_tokens_read: usize,
-    /// Prompt tokens whose keys and values were copied instead.
-    pub prompt_tokens_shared: usize,
-    /// Tokens drawn, of all responses.
-    pub new_tokens: usize,
-    /// Decoding steps: forward passes of one token per slot.
-    pub decode_steps: usize,
-    /// Rows of which truncation needed more than the first candidates.
-    pub wide_rows: u64,
-    /// Time in steps that admitted requests: their prompts and their first tokens.
-    pub prefill_time: Duration,
-    /// Time in decoding steps, sampling included.
-    pub decode_time: Duration,
-    /// Time in which tokens were chosen; on a GPU this includes waiting for the logits.
-    pub sampling_time: Duration,
-}
-
-impl Stats {
-    /// Tokens of decoding steps per second.
-    pub fn decode_tokens_per_second(&self, num_responses: usize) -> f64 {
-        // The first token of a response comes from its prompt.
-        self.new_tokens.saturating_sub(num_responses) as f64 / self.decode_time.as_secs_f64()
-    }
+/// A request without a slot; `prompt` is its place among the prompts.
+pub(super) struct Waiting {
+    pub(super) number: usize,
+    pub(super) prompt: usize,
+    pub(super) request: Request,
 }
 
 impl<'a> Engine<'a> {
@@ -278,142 +244,8 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn context(&self) -> usize {
+    pub(super) fn context(&self) -> usize {
         self.decoder.config().max_positions() as usize
-    }
-
-    /// Whether to admit requests now, and if so, whether prompts are read for it.
-    ///
-    /// A prompt that is cached costs nothing. Reading few tokens costs as much as reading some more, so a slot may stand
-    /// empty for a while until there is enough to read, but not more than a quarter of the slots.
-    fn admission(&self) -> Option<bool> {
-        let active = self.num_active();
-        let free = self.config.num_slots - active;
-        if free == 0 || self.waiting.is_empty() {
-            return None;
-        }
-        let mut unread: Vec<usize> = Vec::new();
-        let mut tokens = 0;
-        for waiting in self.waiting.iter().take(free) {
-            let is_read = self.prompts.get(waiting.prompt).is_some_and(|prompt| prompt.logits.is_some());
-            if !is_read && !unread.contains(&waiting.prompt) {
-                unread.push(waiting.prompt);
-                tokens += waiting.request.prompt_ids.len();
-                if MIN_PREFILL_TOKENS <= tokens {
-                    return Some(true);
-                }
-            }
-        }
-        if active == 0 || self.config.num_slots <= 4 * free {
-            return Some(true);
-        }
-        let is_first_read = self.waiting.front().is_some_and(|first| !unread.contains(&first.prompt));
-        is_first_read.then_some(false)
-    }
-
-    /// Fills free slots with waiting requests and draws their first tokens; a prompt is read once for all of them.
-    fn admit(&mut self, read: bool, on_token: &mut OnToken) -> Result<()> {
-        let (admitted, unread) = self.assign(read);
-        let longest = admitted.iter().map(|(_, waiting)| self.wanted_capacity(&waiting.request)).max().unwrap_or(0);
-        self.cache.reserve(self.slots.len(), longest)?;
-        let mut slots_of = vec![Vec::new(); unread.len()];
-        for (index, waiting) in &admitted {
-            match unread.iter().position(|&prompt| prompt == waiting.prompt) {
-                Some(place) => slots_of[place].push(*index),
-                None => self.share(waiting.prompt, *index)?,
-            }
-        }
-        self.read(&unread, &slots_of)?;
-        let mut logits = Vec::with_capacity(admitted.len());
-        for (_, waiting) in &admitted {
-            let row = self.prompts.get(waiting.prompt).and_then(|prompt| prompt.logits.as_ref());
-            logits.extend(row.map(Tensor::shallow_clone));
-        }
-        let logits = Tensor::f_cat(&logits, 0)?; // [admitted, vocab]
-        let context = self.context();
-        let mut rows = Vec::with_capacity(admitted.len());
-        for (index, waiting) in admitted {
-            let Waiting { number, prompt, request } = waiting;
-            let room = context - request.prompt_ids.len();
-            let slot = Slot::new(number, prompt, &request, &self.config, room, self.tokenizer.as_ref());
-            self.slots[index] = Some(slot);
-            self.prompts.leave(prompt);
-            rows.push(index);
-        }
-        self.choose(logits, &rows, on_token)
-    }
-
-    /// Takes requests off the queue into free slots, first come first served; also gives the prompts to be read.
-    fn assign(&mut self, read: bool) -> (Vec<(usize, Waiting)>, Vec<usize>) {
-        let (mut admitted, mut unread, mut tokens) = (Vec::new(), Vec::new(), 0);
-        let mut index = 0;
-        while index < self.config.num_slots {
-            let Some(next) = self.waiting.front() else { break };
-            if self.slots.get(index).is_some_and(Option::is_some) {
-                index += 1;
-                continue;
-            }
-            let length = next.request.prompt_ids.len();
-            let is_read = self.prompts.get(next.prompt).is_some_and(|prompt| prompt.logits.is_some());
-            if !is_read && !unread.contains(&next.prompt) {
-                if !read || (!unread.is_empty() && MAX_PREFILL_TOKENS < tokens + length) {
-                    break;
-                }
-                unread.push(next.prompt);
-                tokens += length;
-                self.stats.prompt_tokens_read += length;
-            } else {
-                self.stats.prompt_tokens_shared += length;
-            }
-            if self.slots.len() <= index {
-                self.slots.push(None);
-            }
-            admitted.extend(self.waiting.pop_front().map(|waiting| (index, waiting)));
-            index += 1;
-        }
-        (admitted, unread)
-    }
-
-    /// Tokens for which a slot with this request should have room at first.
-    fn wanted_capacity(&self, request: &Request) -> usize {
-        let limit = request.max_new_tokens.unwrap_or(self.config.max_new_tokens).min(FIRST_RESPONSE_TOKENS);
-        (request.prompt_ids.len() + limit).min(self.context())
-    }
-
-    /// Copies the keys and values of a prompt that was read into slot `to`.
-    fn share(&mut self, number: usize, to: usize) -> Result<()> {
-        let Some(prompt) = self.prompts.get(number) else { return Ok(()) };
-        match (&prompt.stored, self.slot_with(number)) {
-            (_, Some(from)) => self.cache.copy_slot(from, to, prompt.ids.len()),
-            (Some(stored), None) => self.cache.restore(stored, to),
-            // `retire` keeps one of the two while a request waits.
-            (None, None) => unreachable!("a prompt that was read is in a slot or stored"),
-        }
-    }
-
-    /// A slot under way that starts with this prompt.
-    fn slot_with(&self, number: usize) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.prompt == number))
-    }
-
-    /// Reads `unread` prompts in one packed pass into the slots that start from them and keeps their last logits.
-    fn read(&mut self, unread: &[usize], slots_of: &[Vec<usize>]) -> Result<()> {
-        if unread.is_empty() {
-            return Ok(());
-        }
-        let prompts: Vec<_> = unread.iter().filter_map(|&number| self.prompts.get(number)).collect();
-        let packed = self.decoder.pack(&prompts.iter().map(|prompt| &*prompt.ids).collect::<Vec<_>>())?;
-        let mut context = PrefillAttention::new(&packed, &mut self.cache, slots_of);
-        let hidden = self.decoder.forward(&packed.ids, &packed.positions, &mut context)?;
-        let last_rows: Vec<i64> = packed.boundaries[1..].iter().map(|&end| end as i64 - 1).collect();
-        let last_rows = Tensor::from_slice(&last_rows).f_to_device(self.decoder.device())?;
-        let logits = self.decoder.logits(&hidden.f_index_select(0, &last_rows)?)?; // [unread, vocab]
-        for (row, &number) in unread.iter().enumerate() {
-            if let Some(prompt) = self.prompts.get_mut(number) {
-                prompt.logits = Some(logits.f_narrow(0, row as i64, 1)?);
-            }
-        }
-        Ok(())
     }
 
     /// One token for every response under way.
@@ -456,7 +288,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Draws the next token of `slots` from `logits` `[slots, vocab]` and retires the responses that end.
-    fn choose(&mut self, logits: Tensor, slots: &[usize], on_token: &mut OnToken) -> Result<()> {
+    pub(super) fn choose(&mut self, logits: Tensor, slots: &[usize], on_token: &mut OnToken) -> Result<()> {
         let started = Instant::now();
         let states = slots.iter().filter_map(|&index| self.slots[index].as_ref());
         let rows: Vec<Row> = states.map(|slot| slot.row(&self.config)).collect();

@@ -7,6 +7,7 @@
 //! Nothing is padded, on neither side. Deliberately absent: beam search, speculative decoding, sharing of prompts that
 //! are only partly equal.
 
+mod admission;
 mod cache;
 mod cancel;
 mod config;
@@ -16,14 +17,16 @@ mod prompts;
 mod request;
 mod sample;
 mod slot;
+mod stats;
 mod stop;
 mod stream;
 mod truncate;
 
 pub use cancel::CancelToken;
 pub use config::SamplingConfig;
-pub use engine::{Engine, OnToken, Stats, generate};
+pub use engine::{Engine, OnToken, generate};
 pub use gap::{Gap, log_prob_gap};
 pub use request::{FinishReason, Request, Response, Token};
+pub use stats::Stats;
 pub use stop::{Released, StopStrings};
 pub use stream::{TokenStream, stream};

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use super::config::SamplingConfig;
-use super::engine::{Engine, Stats};
+use super::engine::Engine;
 use super::request::{Request, Response, Token};
+use super::stats::Stats;
 use crate::Result;
 use crate::decoder::Decoder;
 
