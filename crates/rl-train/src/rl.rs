@@ -189,7 +189,10 @@ impl RlTrainer {
         for indices in micro_batches(&rows, self.config.micro_batch_tokens) {
             let micro = MicroBatch::new(&self.model, &rows, indices)?;
             let chosen: Vec<usize> = micro.rows.iter().map(|&row| minibatch[row]).collect();
-            let (log_probs, values) = tch::no_grad(|| self.forward(&micro, samples, &chosen))?;
+            // Recorded, though nothing is done with the graph: an unrecorded pass may run other kernels, whose last bits
+            // differ, and the first ratio would not be 1. The update of this micro-batch needs the same memory anyway.
+            let (log_probs, values) = self.forward(&micro, samples, &chosen)?;
+            let (log_probs, values) = (log_probs.f_detach()?, values.map(|values| values.f_detach()).transpose()?);
             let mut log_probs = Vec::<f32>::try_from(&log_probs)?.into_iter();
             let mut values = values.map(|values| Vec::<f32>::try_from(&values)).transpose()?.map(Vec::into_iter);
             for index in chosen {
