@@ -1,8 +1,10 @@
 //! Tests of the public interface: worked numbers, gradients, properties, errors.
 
+mod advantages;
 mod errors;
 mod gradients;
 mod properties;
+mod rewards;
 mod schedules;
 mod statistics;
 mod vectors;
