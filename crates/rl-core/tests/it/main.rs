@@ -2,6 +2,7 @@
 
 mod errors;
 mod gradients;
+mod policy;
 mod properties;
 mod schedules;
 mod statistics;
