@@ -2,7 +2,9 @@
 
 mod errors;
 mod gradients;
+mod parity_table;
 mod policy;
+mod preference_parity;
 mod properties;
 mod schedules;
 mod statistics;
@@ -18,6 +20,8 @@ pub const DIFFERENCE_STEP: f32 = 1.0 / 1024.0;
 pub const DIFFERENCE_TOLERANCE: f64 = 1e-4;
 /// The same number computed by two roads that round differently.
 pub const ROUNDING_TOLERANCE: f64 = 1e-6;
+/// Relative distance from the numbers of another implementation.
+pub const PARITY_TOLERANCE: f64 = 1e-5;
 /// Random cases per property.
 pub const CASES: u32 = 1000;
 

@@ -1,0 +1,3 @@
+//! Losses over preferences: pairs, and single answers judged good or bad.
+
+pub(crate) mod logistic;
