@@ -4,6 +4,7 @@ mod errors;
 mod gradients;
 mod parity_table;
 mod preference;
+mod policy;
 mod preference_parity;
 mod preference_properties;
 mod properties;
