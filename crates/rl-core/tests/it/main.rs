@@ -1,5 +1,6 @@
 //! Tests of the public interface: worked numbers, gradients, properties, errors.
 
+mod advantages;
 mod errors;
 mod gradients;
 mod parity_table;
@@ -8,6 +9,7 @@ mod policy;
 mod preference_parity;
 mod preference_properties;
 mod properties;
+mod rewards;
 mod schedules;
 mod statistics;
 mod vectors;
