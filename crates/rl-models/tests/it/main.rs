@@ -10,6 +10,7 @@ mod gguf;
 mod gradients;
 mod hub;
 mod log_prob_gap;
+mod numerics;
 mod packed;
 mod parity;
 mod saving;
