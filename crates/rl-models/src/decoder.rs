@@ -16,7 +16,7 @@ use crate::linear::Linear;
 use crate::lora::LoraConfig;
 use crate::mlp::Mlp;
 use crate::norm::RmsNorm;
-use crate::packed::Packed;
+use crate::packed::{Packed, SharedRows};
 use crate::rope::RotaryEmbedding;
 use crate::{Error, Result, take};
 
@@ -209,6 +209,14 @@ impl Decoder {
     /// As [`Packed::new`].
     pub fn pack(&self, sequences: &[&[i64]]) -> Result<Packed> {
         Packed::new(sequences, self.config.vocab_size, self.config.max_positions() as usize, self.device)
+    }
+
+    /// Packs sequences that share prefixes for this model: each prefix goes through it once.
+    ///
+    /// # Errors
+    /// As [`Packed::shared`].
+    pub fn pack_shared(&self, groups: &[SharedRows]) -> Result<Packed> {
+        Packed::shared(groups, self.config.vocab_size, self.config.max_positions() as usize, self.device)
     }
 
     /// Final-norm hidden states of packed sequences, `[tokens, hidden]`.

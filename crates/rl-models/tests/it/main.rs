@@ -14,6 +14,7 @@ mod numerics;
 mod packed;
 mod parity;
 mod saving;
+mod shared;
 mod stopping;
 mod streaming;
 mod tiny;
