@@ -5,10 +5,12 @@ use rl_core::advantages::{Whitening, group_relative_advantages, leave_one_out_ad
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::kl::{KlController, KlEstimator, kl_loss};
 use rl_core::masked::{Reduction, StepCounts};
-use rl_core::policy_loss::{ClipRange, clipped_policy_loss, dual_clipped_policy_loss};
+use rl_core::policy_loss::{ClipRange, clipped_policy_loss};
 use rl_core::returns::{MaskedTime, discounted_returns, token_gae};
 use rl_core::rewards::overlong_penalty;
 use rl_core::rows::Rows;
+
+use crate::policy::dual_clipped_policy_loss;
 
 const STILL: MaskedTime = MaskedTime::StandsStill;
 const CLIP: ClipRange = ClipRange { low: 0.2, high: 0.2 };

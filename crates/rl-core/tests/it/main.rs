@@ -5,7 +5,10 @@ mod advantages;
 mod errors;
 mod gradients;
 mod parity_table;
+mod preference;
+mod policy;
 mod preference_parity;
+mod preference_properties;
 mod properties;
 mod rewards;
 mod schedules;
@@ -24,6 +27,8 @@ pub const DIFFERENCE_TOLERANCE: f64 = 1e-4;
 pub const ROUNDING_TOLERANCE: f64 = 1e-6;
 /// Relative distance from the numbers of another implementation.
 pub const PARITY_TOLERANCE: f64 = 1e-5;
+/// Random cases per property of the preference losses, which are many.
+pub const PREFERENCE_CASES: u32 = 10_000;
 /// Random cases per property.
 pub const CASES: u32 = 1000;
 

@@ -7,13 +7,14 @@ use rl_core::advantages::{
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::kl::{KlEstimator, kl_loss};
 use rl_core::masked::{Reduction, StepCounts};
-use rl_core::policy_loss::{ClipRange, clipped_policy_loss, dual_clipped_policy_loss, reinforce_loss};
+use rl_core::policy_loss::{ClipRange, clipped_policy_loss};
 use rl_core::returns::{EpisodeBoundary, MaskedTime, discounted_returns, episode_gae, token_gae};
 use rl_core::rewards::{RewardInputs, RewardShaping};
 use rl_core::rows::broadcast_rows;
 use rl_core::statistics::RunningStatistics;
 use rl_core::value_loss::clipped_value_loss;
 
+use crate::policy::{dual_clipped_policy_loss, reinforce_loss};
 use crate::{CASES, ROUNDING_TOLERANCE, assert_near};
 
 const STILL: MaskedTime = MaskedTime::StandsStill;

@@ -8,11 +8,12 @@ use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::entropy::entropy_bonus;
 use rl_core::kl::{KlController, KlEstimator, KlPenalty, kl_estimates, kl_loss};
 use rl_core::masked::{Reduction, StepCounts, masked_sum};
-use rl_core::policy_loss::{ClipRange, PolicyLoss, clipped_policy_loss, dual_clipped_policy_loss, reinforce_loss};
+use rl_core::policy_loss::{ClipRange, PolicyLoss, clipped_policy_loss};
 use rl_core::returns::{EpisodeBoundary, MaskedTime, discounted_returns, episode_gae, token_gae};
 use rl_core::rewards::overlong_penalty;
 use rl_core::value_loss::{clipped_value_loss, value_loss};
 
+use crate::policy::{dual_clipped_policy_loss, reinforce_loss};
 use crate::{VECTOR_TOLERANCE, assert_close, assert_near};
 
 const LOG_PROBS: [f32; 8] = [-0.5, -1.0, -2.0, -0.1, -0.2, -0.3, 0.0, 0.0];
