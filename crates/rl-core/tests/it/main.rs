@@ -1,12 +1,13 @@
 //! Tests of the public interface: worked numbers, gradients, properties, errors.
 
 mod advantage_parity;
+mod advantage_properties;
 mod advantages;
 mod errors;
 mod gradients;
 mod parity_table;
-mod preference;
 mod policy;
+mod preference;
 mod preference_parity;
 mod preference_properties;
 mod properties;
