@@ -223,11 +223,14 @@ impl Rl {
         let temperature = self.config.sampling.temperature;
         let log_probs = token_log_probs(decoder, &hidden, &micro.label_rows, &micro.label_ids, temperature)?;
         let values = self.value_head.as_ref().map(|head| {
-            let rows = chosen.iter().zip(&micro.packed.boundaries).flat_map(|(&index, &start)| {
-                samples[index].value_positions.iter().map(move |&position| (start + position) as i64)
-            });
-            let rows = Tensor::from_slice(&rows.collect::<Vec<_>>()).to_device(decoder.device());
-            head.forward(&hidden.index_select(0, &rows))
+            let mut rows = Vec::new();
+            for (sequence, &index) in chosen.iter().enumerate() {
+                for &position in &samples[index].value_positions {
+                    rows.push(micro.packed.row_of(sequence, position)? as i64);
+                }
+            }
+            let rows = Tensor::from_slice(&rows).f_to_device(decoder.device())?;
+            Ok::<_, Error>(head.forward(&hidden.f_index_select(0, &rows)?)?)
         });
         Ok((log_probs, values.transpose()?))
     }
@@ -339,7 +342,7 @@ impl Sample {
             trainable[turn.range()].fill(true);
         }
         Sample {
-            row: TrainingRow { id: episode.index, ids: dialogue.ids.clone(), trainable },
+            row: TrainingRow { id: episode.index, ids: dialogue.ids.clone(), trainable, group: Some(episode.index) },
             value_positions: dialogue.turns.iter().map(|turn| turn.start - 1).collect(),
             sampler_log_probs: dialogue.turns.iter().flat_map(|turn| turn.log_probs.iter().copied()).collect(),
             old_log_probs: Vec::new(),
