@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 mod interrupt;
 mod recorder;
+pub mod reward;
 mod rl;
 mod sft;
 mod statistics;
