@@ -133,6 +133,46 @@ pub enum Error {
         /// Largest allowed.
         limit: f64,
     },
+    /// A source of rewards cannot be built or used as configured.
+    #[error("reward `{name}`: {reason}")]
+    RewardSource {
+        /// Name of the source.
+        name: String,
+        /// What is wrong, and the mend.
+        reason: String,
+    },
+    /// A score failed at a source that is to end the run.
+    #[error("reward `{name}` has no score for sample {sample}: {reason} (its `on_failure` is `stop`)")]
+    RewardFailed {
+        /// The request's number.
+        sample: u64,
+        /// Name of the source.
+        name: String,
+        /// Why there is no score.
+        reason: String,
+    },
+    /// Too many threads are stuck in user code.
+    #[error(
+        "reward `{name}`: {running} of its calls or those of other sources are still stuck after their deadline, more than \
+         max_abandoned = {limit}; mend it, or make it a `command` source, which can be killed"
+    )]
+    RewardAbandoned {
+        /// Source of the call that went over the limit.
+        name: String,
+        /// Threads that do not come back.
+        running: usize,
+        /// Most allowed.
+        limit: usize,
+    },
+    /// The weighted sum of a sample's scores is not finite, though every score is.
+    #[error("the weighted sum of the rewards of sample {sample} is not finite; scale the scores or their weights down")]
+    RewardOverflow {
+        /// The request's number.
+        sample: u64,
+    },
+    /// No thread for the workers that score.
+    #[error("cannot start a thread for rewards: {0}")]
+    RewardThread(std::io::Error),
     /// A file or folder could not be made or removed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {

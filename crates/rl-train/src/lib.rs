@@ -16,6 +16,7 @@ mod new_model;
 mod non_finite;
 mod policy;
 mod recorder;
+pub mod reward;
 mod rl;
 mod sft;
 mod statistics;
