@@ -1,8 +1,15 @@
 //! Tests of the public interface: worked numbers, gradients, properties, errors.
 
+mod advantages;
 mod errors;
 mod gradients;
+mod parity_table;
+mod preference;
+mod policy;
+mod preference_parity;
+mod preference_properties;
 mod properties;
+mod rewards;
 mod schedules;
 mod statistics;
 mod vectors;
@@ -17,6 +24,10 @@ pub const DIFFERENCE_STEP: f32 = 1.0 / 1024.0;
 pub const DIFFERENCE_TOLERANCE: f64 = 1e-4;
 /// The same number computed by two roads that round differently.
 pub const ROUNDING_TOLERANCE: f64 = 1e-6;
+/// Relative distance from the numbers of another implementation.
+pub const PARITY_TOLERANCE: f64 = 1e-5;
+/// Random cases per property of the preference losses, which are many.
+pub const PREFERENCE_CASES: u32 = 10_000;
 /// Random cases per property.
 pub const CASES: u32 = 1000;
 
