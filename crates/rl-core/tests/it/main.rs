@@ -1,5 +1,6 @@
 //! Tests of the public interface: worked numbers, gradients, properties, errors.
 
+mod advantage_parity;
 mod advantages;
 mod errors;
 mod gradients;
