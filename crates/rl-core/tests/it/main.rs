@@ -4,6 +4,7 @@ mod errors;
 mod gradients;
 mod parity_table;
 mod policy;
+mod policy_parity;
 mod preference_parity;
 mod properties;
 mod schedules;
