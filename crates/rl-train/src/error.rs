@@ -115,6 +115,38 @@ pub enum Error {
         /// The step.
         step: u64,
     },
+    /// No answer of a rollout can be trained on.
+    #[error(
+        "none of the {samples} answers of this rollout has a reward and a trained token; see the reward's counts in `metrics.jsonl`"
+    )]
+    NothingScored {
+        /// Answers sampled.
+        samples: usize,
+    },
+    /// Dynamic sampling gave up.
+    #[error(
+        "dynamic sampling found {found} of {wanted} groups worth training on in {rounds} rounds; widen the filter, raise `max_rounds`, or choose other prompts"
+    )]
+    TooFewGroups {
+        /// Groups kept.
+        found: usize,
+        /// `rollout.prompts_per_step`.
+        wanted: usize,
+        /// `rollout.dynamic_sampling.max_rounds`.
+        rounds: usize,
+    },
+    /// A prompt is above the limit of the configuration.
+    #[error("{}, row {row}: the prompt has {length} tokens, the limit is {limit}; raise `max_length` or set `too_long = \"drop\"`", path.display())]
+    PromptTooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its row, counted from 1.
+        row: usize,
+        /// Tokens of the prompt.
+        length: usize,
+        /// `max_length`.
+        limit: usize,
+    },
     /// A checkpoint cannot be resumed from.
     #[error("{}: {reason}", path.display())]
     Resume {
