@@ -333,12 +333,14 @@ fn settings_that_do_nothing_or_twice_are_refused() {
         ..plain.clone()
     };
     let bco = with(PreferenceLoss::BcoPair { beta: 0.1 });
+    let both = vec![plain.losses[0], bco.losses[0]];
     let norm = with(PreferenceLoss::SigmoidNorm { beta: 0.1 });
     let orpo = with(PreferenceLoss::Orpo { beta: 0.1 });
     let aot = with(PreferenceLoss::Aot { beta: 0.1, label_smoothing: 0.0 });
     let refused = [
         PreferenceObjective { losses: vec![], ..plain.clone() },
         PreferenceObjective { f_divergence: FDivergence::ForwardKl, ..bco },
+        PreferenceObjective { f_divergence: FDivergence::ForwardKl, losses: both, ..plain.clone() },
         PreferenceObjective { length_norm: true, ..norm },
         PreferenceObjective { ratio_clamp: Some(50.0), ..orpo },
         PreferenceObjective { ratio_clamp: Some(50.0), ..aot.clone() },
@@ -392,7 +394,7 @@ fn a_configuration_is_read_and_its_typos_are_not() {
     let text = r#"{
         "losses": [
             {"loss": {"kind": "sigmoid", "beta": 0.1}},
-            {"loss": {"kind": "bco_pair", "beta": 0.1}, "weight": 0.2}
+            {"loss": {"kind": "hinge", "beta": 0.1}, "weight": 0.2}
         ],
         "f_divergence": {"kind": "alpha", "alpha": 0.5},
         "nll": {"coef": 0.2, "reduction": {"kind": "seq_mean_token_mean"}}
@@ -405,7 +407,7 @@ fn a_configuration_is_read_and_its_typos_are_not() {
     for typo in [
         text.replace("\"beta\": 0.1}}", "\"beta\": 0.1, \"label_smoothing\": 0.1}}"),
         text.replace("nll", "rpo_alpha"),
-        text.replace("bco_pair", "bco"),
+        text.replace("hinge", "hing"),
         text.replace("\"kind\": \"sigmoid\", \"beta\": 0.1", "\"kind\": \"sigmoid\""),
     ] {
         assert_ne!(typo, text);

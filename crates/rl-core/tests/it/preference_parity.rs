@@ -3,8 +3,8 @@
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::masked::StepCounts;
 use rl_core::preference_loss::{
-    KtoBaseline, NllTokens, PreferenceBatch, PreferenceObjective, ReferenceLogProbs, UnpairedObjective,
-    ld_dpo_token_weights, preference_loss, unpaired_loss, wpo_weights,
+    KtoBaseline, NllTokens, PreferenceBatch, PreferenceObjective, ReferenceLogProbs, ReferenceUpdate,
+    UnpairedObjective, ld_dpo_token_weights, preference_loss, unpaired_loss, wpo_weights,
 };
 use rl_core::reward_loss::bradley_terry_loss;
 use rl_core::statistics::RunningStatistics;
@@ -39,6 +39,13 @@ enum Inputs {
         gradient: Vec<f64>,
         accuracy: Option<f64>,
     },
+    /// Two parameters before and after the first update, and the steps of all updates.
+    Update {
+        policy: Vec<f64>,
+        before: Vec<f64>,
+        after: Vec<f64>,
+        steps: Vec<u64>,
+    },
     Unpaired {
         objective: UnpairedObjective,
         log_probs: Vec<f64>,
@@ -56,8 +63,8 @@ struct PairInputs {
     /// How many tokens before the response each row of an answer begins with.
     prompt_tokens: usize,
     log_probs: Sides,
-    ref_log_probs: Sides,
-    log_sum_squares: Sides,
+    ref_log_probs: Option<Sides>,
+    log_sum_squares: Option<Sides>,
     gradient: Sides,
     rewards: Rewards,
 }
@@ -82,6 +89,7 @@ struct Rewards {
 fn error_of(case: &Case) -> f64 {
     match &case.inputs {
         Inputs::Pair(inputs) => pair_error(inputs, case.loss),
+        Inputs::Update { policy, before, after, steps } => update_error(policy, before, after, steps),
         Inputs::Reward { rewards, margins, centering_coef, gradient, accuracy } => {
             let (chosen, rejected) = rewards.split_at(rewards.len() / 2);
             let ours = bradley_terry_loss(chosen, rejected, margins.as_deref(), *centering_coef, chosen.len()).unwrap();
@@ -115,6 +123,14 @@ fn error_of(case: &Case) -> f64 {
     }
 }
 
+fn update_error(policy: &[f64], before: &[f64], after: &[f64], steps: &[u64]) -> f64 {
+    let update = ReferenceUpdate::TRL;
+    let ours: Vec<u64> = (1..=steps.last().unwrap() + 1).filter(|&step| update.should_update(step)).collect();
+    assert_eq!(ours, steps);
+    let mixed: Vec<f64> = policy.iter().zip(before).map(|(&policy, &before)| update.mix(policy, before)).collect();
+    relative_error(&mixed, after)
+}
+
 /// The road of a trainer: sum the tokens, take the loss over sequences, give every token its share, add the supervised term.
 fn pair_error(inputs: &PairInputs, expected: f64) -> f64 {
     let PairInputs { objective, prompt_tokens: prompt, log_probs, ref_log_probs, .. } = inputs;
@@ -135,25 +151,26 @@ fn pair_error(inputs: &PairInputs, expected: f64) -> f64 {
             (0..pairs).map(|pair| sum(&sides.rejected[pair], &weights[pair].1)).collect(),
         ]
     };
-    let ([chosen, rejected], [ref_chosen, ref_rejected]) = (sums(log_probs), sums(ref_log_probs));
+    let [chosen, rejected] = sums(log_probs);
+    let reference = ref_log_probs.as_ref().map(sums);
     let answer_weights = |rows: &[Vec<f64>], squares: &[Vec<f64>]| {
         let flat = |rows: &[Vec<f64>]| rows.concat().into_iter().map(|x| x as f32).collect::<Vec<f32>>();
         let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
         let mask = vec![true; lengths.iter().sum()];
         wpo_weights(&flat(rows), &flat(squares), &mask, &lengths).unwrap()
     };
-    let pair_weights: Vec<f64> = answer_weights(&log_probs.chosen, &inputs.log_sum_squares.chosen)
-        .into_iter()
-        .zip(answer_weights(&log_probs.rejected, &inputs.log_sum_squares.rejected))
-        .map(|(chosen, rejected)| chosen * rejected)
-        .collect();
+    let pair_weights: Option<Vec<f64>> = inputs.log_sum_squares.as_ref().map(|squares| {
+        let chosen = answer_weights(&log_probs.chosen, &squares.chosen);
+        let rejected = answer_weights(&log_probs.rejected, &squares.rejected);
+        chosen.into_iter().zip(rejected).map(|(chosen, rejected)| chosen * rejected).collect()
+    });
     let batch = PreferenceBatch {
         chosen_log_probs: &chosen,
         rejected_log_probs: &rejected,
-        reference: Some(ReferenceLogProbs { chosen: &ref_chosen, rejected: &ref_rejected }),
+        reference: reference.as_ref().map(|[chosen, rejected]| ReferenceLogProbs { chosen, rejected }),
         chosen_lengths: &chosen_lengths,
         rejected_lengths: &rejected_lengths,
-        pair_weights: objective.needs_pair_weights().then_some(&pair_weights),
+        pair_weights: pair_weights.as_deref(),
     };
     let ours = preference_loss(&batch, objective, pairs).unwrap();
     let per_token = |gradients: &[f64], weights: &dyn Fn(usize) -> Vec<f64>| -> Vec<Vec<f64>> {
@@ -218,10 +235,12 @@ fn difference(row: &str, reference: &str) -> &'static str {
             "adds the `nll` term unless `cpo_alpha` is 0"
         }
         (_, "forward_kl", _) => "exponent not clamped; ours stops at 80 and counts it",
-        (_, "alpha", _) if kind != "alpha_po" => {
+        (_, "alpha", "TRL DPOTrainer") => {
             "f32 and half precision only, exponent up to 80 or 11: `f_divergence.max_exponent`"
         }
-        ("alpha_po", ..) => "exponent not clamped; ours stops at 80 and counts it",
+        ("alpha_po", ..) | (_, "alpha" | "alpha, nll", "TRL CPOTrainer") => {
+            "exponent not clamped; ours stops at 80 and counts it"
+        }
         ("sigmoid", "", "TRL DPOTrainer") => {
             "ignores its `label_smoothing`; with smoothing ours is `conservative_sigmoid`"
         }
@@ -229,7 +248,7 @@ fn difference(row: &str, reference: &str) -> &'static str {
         ("ipo", "", "OpenRLHF DPOLoss") => "sums: `scale` `sum`",
         ("discopop", "", _) => "0 times infinity for very negative arguments; ours is one exponential",
         ("aot" | "aot_unpaired", "", _) => "sorts each micro-batch; ours the step",
-        (_, "wpo", _) => "multiplies a supervised term as well; ours leaves it alone",
+        (_, "wpo", _) => "multiplies a supervised term by the mean pair weight as well: put it into `nll.coef`",
         ("kto", "", "TRL KTOTrainer") => "baseline over the micro-batch; ours over the step",
         ("kto_even_sampling", ..) => "gradient through the baselines: `baseline_gradient`",
         _ => "",

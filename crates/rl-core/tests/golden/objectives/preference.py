@@ -7,6 +7,7 @@ for the trainer and a stub model that returns given log-probabilities, so that n
 as our configurations. Log-probabilities are ragged lists, one per answer; so are the gradients with respect to them.
 """
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -19,19 +20,27 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.distributed
+from accelerate import Accelerator
 from trl.experimental.cpo.cpo_trainer import CPOTrainer
 from trl.experimental.orpo.orpo_trainer import ORPOTrainer
+from trl.trainer.callbacks import SyncRefModelCallback
+from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
 from trl.trainer.reward_trainer import RewardTrainer
 
-PAIRS = 5
+PAIRS = 4
 random = np.random.default_rng(20260401)
 cases = []
 
 
 def tensor(values, dtype=torch.float64, grad=False):
     return torch.tensor(np.asarray(values), dtype=dtype, requires_grad=grad)
+
+
+def short(values):
+    """Few digits, for a small file: a multiple of a power of two is exact in f32 and f64."""
+    return np.round(np.asarray(values) * 1024) / 1024
 
 
 def trainer(**fields):
@@ -55,15 +64,16 @@ class Answers:
     """Answers of random lengths after a prompt of two tokens; log-probabilities of every predicted token."""
 
     def __init__(self, count, dtype=torch.float64):
-        self.lengths = random.integers(1, 8, size=count)
+        self.lengths = random.integers(1, 7, size=count)
         width = 2 + int(self.lengths.max())
         self.mask = torch.zeros(count, width)
         for row, length in enumerate(self.lengths):
             self.mask[row, 2 : 2 + length] = 1
         shape = (count, width - 1)
-        self.log_probs = tensor(-random.gamma(2.0, 0.6, size=shape) - 0.02, dtype, grad=True)
-        self.reference = tensor(self.log_probs.detach().numpy() + random.normal(size=shape) * 0.4, dtype)
-        self.log_sum_squares = tensor(-random.gamma(2.0, 0.3, size=shape), dtype)
+        policy = short(-random.gamma(2.0, 0.6, size=shape) - 0.02)
+        self.log_probs = tensor(policy, dtype, grad=True)
+        self.reference = tensor(short(policy + random.normal(size=shape) * 0.4), dtype)
+        self.log_sum_squares = tensor(short(-random.gamma(2.0, 0.3, size=shape)), dtype)
         self.ids = torch.zeros(count, width, dtype=torch.long)
 
     def ragged(self, values, start=1):
@@ -79,8 +89,11 @@ class Answers:
 def pair_case(row, reference, release, objective, loss, answers, start=1, **fields):
     """One step over pairs; the first half of the answers is chosen."""
     loss.backward()
-    names = {"log_probs": answers.log_probs, "ref_log_probs": answers.reference,
-             "log_sum_squares": answers.log_sum_squares, "gradient": answers.log_probs.grad}
+    names = {"log_probs": answers.log_probs, "gradient": answers.log_probs.grad}
+    if "TRL CPO" not in reference and "TRL ORPO" not in reference:
+        names["ref_log_probs"] = answers.reference
+    if objective.get("wpo"):
+        names["log_sum_squares"] = answers.log_sum_squares
     inputs = {name: dict(zip(("chosen", "rejected"), answers.sides(value, start))) for name, value in names.items()}
     record("pair", row, reference, release, loss.item(), objective=objective, prompt_tokens=1 - start, **inputs, **fields)
 
@@ -207,9 +220,9 @@ def reward_case(row, reference, release, loss, rewards, margins=None, centering=
 
 def reward_rows(openrlhf):
     for margins, centering in ((False, None), (True, None), (False, 0.01), (True, 0.05)):
-        logits = tensor(random.normal(size=(16, 1)) * 2, grad=True)
+        logits = tensor(short(random.normal(size=(16, 1)) * 2), grad=True)
         inputs = {"attention_mask": torch.ones(16, 3)}
-        margin = tensor(random.uniform(0, 2, size=8)) if margins else None
+        margin = tensor(short(random.uniform(0, 2, size=8))) if margins else None
         if margins:
             inputs["margin"] = margin
         stub = trainer(args=SimpleNamespace(center_rewards_coefficient=centering))
@@ -220,8 +233,8 @@ def reward_rows(openrlhf):
     for row, kind, margins in (("bradley_terry", openrlhf.PairWiseLoss, False),
                                ("bradley_terry, margins", openrlhf.PairWiseLoss, True),
                                ("bradley_terry", openrlhf.LogExpLoss, False)):
-        rewards = tensor(random.normal(size=16) * 2, grad=True)
-        margin = tensor(random.uniform(0, 2, size=8)) if margins else None
+        rewards = tensor(short(random.normal(size=16) * 2), grad=True)
+        margin = tensor(short(random.uniform(0, 2, size=8))) if margins else None
         loss = kind()(rewards[:8], rewards[8:], margin)
         reward_case(row, f"OpenRLHF {kind.__name__}", openrlhf.release, loss, rewards, margin)
 
@@ -291,15 +304,15 @@ def trl_kto_rows():
                       "KL_attention_mask": torch.ones_like(other.ids), "KL_completion_mask": other.mask,
                       "label": torch.tensor(desirable)}
             loss = KTOTrainer._compute_loss(stub, model(answers.log_probs, other.log_probs), inputs, False)
-            sums = (answers.log_probs * answers.mask[:, 1:]).sum(-1).detach().requires_grad_()
-            # The gradient of a sum is that of its first token.
             loss.backward()
-            sums.grad = answers.log_probs.grad[:, 1].clone()
+            total = lambda tokens: (tokens * answers.mask[:, 1:]).sum(-1).tolist()
+            # The gradient of a sum is that of its first token.
+            gradient = answers.log_probs.grad[:, 1].tolist()
             mismatched = (shift * other.mask[:, 1:]).sum(-1).tolist() if kind == "kto" else None
             objective = {"loss": {"kind": kind, "beta": beta}, "desirable_weight": good, "undesirable_weight": bad}
             record("unpaired", kind, "TRL KTOTrainer", version("trl"), loss.item(), objective=objective,
-                   log_probs=sums.tolist(), ref_log_probs=(answers.reference * answers.mask[:, 1:]).sum(-1).tolist(),
-                   desirable=desirable, mismatched=mismatched, gradient=sums.grad.tolist(), kl=stub._metrics["eval"]["kl"][0])
+                   log_probs=total(answers.log_probs), ref_log_probs=total(answers.reference), desirable=desirable,
+                   mismatched=mismatched, gradient=gradient, kl=stub._metrics["eval"]["kl"][0])
 
 
 def openrlhf_kto_rows(openrlhf):
@@ -321,6 +334,25 @@ def openrlhf_kto_rows(openrlhf):
         unpaired_case("kto_even_sampling", "OpenRLHF VanillaKTOLoss", openrlhf.release, objective, loss, log_probs,
                       reference, desirable)
     torch.distributed.destroy_process_group()
+
+
+def update_rows():
+    """TR-DPO: the callback on two parameters, with the defaults of its configuration, over some steps."""
+    fields = {field.name: field.default for field in dataclasses.fields(DPOConfig)}
+    args = SimpleNamespace(ref_model_sync_steps=fields["ref_model_sync_steps"], ref_model_mixup_alpha=fields["ref_model_mixup_alpha"])
+    policy, reference = torch.nn.Linear(1, 1, dtype=torch.float64), torch.nn.Linear(1, 1, dtype=torch.float64)
+    before = [torch.cat([x.flatten() for x in model.parameters()]).tolist() for model in (policy, reference)]
+    Accelerator(cpu=True)  # the callback asks for the state it makes
+    callback = SyncRefModelCallback(reference, None)
+    after, updated = None, []
+    for step in range(1, 1100):
+        start = reference.weight.clone()
+        callback.on_step_end(args, SimpleNamespace(global_step=step), None, model=policy)
+        if not torch.equal(start, reference.weight):
+            updated.append(step)
+            after = after or torch.cat([x.flatten() for x in reference.parameters()]).tolist()
+    record("update", "reference_update", "TRL SyncRefModelCallback", version("trl"), 0.0, policy=before[0],
+           before=before[1], after=after, steps=updated)
 
 
 def import_openrlhf(folder, *modules):
@@ -350,6 +382,7 @@ trl_dpo_rows()
 openrlhf_dpo_rows(current)
 trl_free_rows()
 trl_kto_rows()
+update_rows()
 openrlhf_kto_rows(import_openrlhf(sys.argv[2], "models.loss"))
 
 lines = ",\n".join(json.dumps(case) for case in cases)
