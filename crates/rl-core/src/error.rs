@@ -60,6 +60,14 @@ pub enum Error {
         /// The number.
         value: f64,
     },
+    /// An input that is optional in general, but that this choice needs.
+    #[error("{name} is absent, but {user} needs it")]
+    MissingInput {
+        /// The input.
+        name: &'static str,
+        /// What needs it.
+        user: &'static str,
+    },
     /// A hyperparameter is outside its range.
     #[error("{name} is {value}, but it {limit}")]
     BadHyperparameter {

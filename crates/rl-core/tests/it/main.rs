@@ -1,12 +1,19 @@
 //! Tests of the public interface: worked numbers, gradients, properties, errors.
 
+mod advantage_parity;
+mod advantages;
 mod errors;
 mod gradients;
 mod parity_table;
+mod policy;
 mod preference;
+mod policy_gradients;
+mod policy_parity;
+mod policy_properties;
 mod preference_parity;
 mod preference_properties;
 mod properties;
+mod rewards;
 mod schedules;
 mod statistics;
 mod vectors;
