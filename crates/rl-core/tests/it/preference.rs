@@ -151,7 +151,8 @@ fn kto_of_worked_answers() {
     let output = unpaired_loss(&[0.8, -0.4], &[0.0, 0.0], &[true, false], baseline, &zero, 2).unwrap();
     assert_near(output.loss, (0.480011 + 2.0 * 0.490001) / 2.0, VECTOR_TOLERANCE);
     assert_eq!((output.num_desirable, output.num_undesirable), (1, 1));
-    assert_near(zero.balance(8, 3), 4.0 / 3.0, 1e-12);
+    assert_near(zero.balance(8, 3).unwrap(), 4.0 / 3.0, 1e-12);
+    assert_eq!(zero.balance(8, 0), None);
 
     mismatched.push(-7.0).unwrap();
     assert_eq!(KtoBaseline::from_mismatched(&mismatched).unwrap(), KtoBaseline::ZERO);
