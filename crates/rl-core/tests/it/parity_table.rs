@@ -21,6 +21,8 @@ pub struct ParityRow {
 }
 
 /// Every family that has rows, in the order of the page: add a line for yours.
+// One a line, so that additions merge.
+#[rustfmt::skip]
 const FAMILIES: &[fn() -> Vec<ParityRow>] = &[
     crate::preference_parity::rows,
     crate::policy_parity::rows,
