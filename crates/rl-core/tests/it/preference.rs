@@ -218,9 +218,10 @@ fn divergences_are_zero_at_the_reference() {
     let objective =
         PreferenceObjective { f_divergence: FDivergence::ForwardKl, ..PreferenceLoss::Hinge { beta: 0.5 }.into() };
     assert_near(one_pair(objective.clone(), 0.8, -0.4).loss, 1.0 - 0.521248, VECTOR_TOLERANCE);
-    // The exponent of the rejected side stops at 80.
-    let output = one_pair(objective, 0.0, -100.0);
-    assert_eq!((output.statistics.num_clamped_scores, output.grad_rejected_log_probs[0]), (1, 0.0));
+    // The exponent of the chosen side stops at 80, where the hinge still has a slope.
+    let output = one_pair(objective, -100.0, 0.0);
+    assert_eq!((output.statistics.num_clamped_scores, output.grad_chosen_log_probs[0]), (1, 0.0));
+    assert_near(output.grad_rejected_log_probs[0], 0.5, 1e-12);
 }
 
 #[test]
