@@ -1,6 +1,6 @@
 //! Rust rewards that loop, come late, panic and return no numbers: the call ends in time and counts exactly.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,12 @@ const DEADLINE: f64 = 1.0;
 #[derive(Default)]
 struct Unruly {
     released: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Reward for Unruly {
     fn score(&self, request: &RewardRequest) -> Result<f64, String> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         match request.metadata["do"].as_str().unwrap() {
             "loop" => {
                 while !self.released.load(Ordering::Relaxed) {
@@ -46,7 +48,9 @@ fn unruly(workers: usize) -> rl_train::reward::RewardConfig {
 #[test]
 fn a_step_ends_within_its_deadline_whatever_a_reward_does() {
     let released = Arc::new(AtomicBool::new(false));
-    let mut scorer = Scorer::new(&unruly(8), custom("unruly", Unruly { released: Arc::clone(&released) })).unwrap();
+    let mut scorer =
+        Scorer::new(&unruly(8), custom("unruly", Unruly { released: Arc::clone(&released), ..Unruly::default() }))
+            .unwrap();
     let requests = told(&["loop", "fine", "late", "panic", "nan", "inf", "error", "loop"]);
     let started = Instant::now();
     let batch = scorer.score(&requests, &ExternalScores::new()).unwrap();
@@ -129,8 +133,11 @@ fn too_many_stuck_threads_end_the_run() {
 fn stop_ends_the_run_with_the_sample_and_the_reason() {
     let mut config = unruly(1);
     config.sources[0].on_failure = OnFailure::Stop;
-    let mut scorer = Scorer::new(&config, custom("unruly", Unruly::default())).unwrap();
-    let error = scorer.score(&told(&["fine", "fine", "nan", "late"]), &ExternalScores::new()).unwrap_err();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let reward = Unruly { asked: Arc::clone(&asked), ..Unruly::default() };
+    let mut scorer = Scorer::new(&config, custom("unruly", reward)).unwrap();
+    let error = scorer.score(&told(&["fine", "fine", "nan", "fine", "nan"]), &ExternalScores::new()).unwrap_err();
+    assert_eq!(asked.load(Ordering::SeqCst), 3, "nothing is begun after the failure");
     let text = error.to_string();
     assert!(matches!(error, Error::RewardFailed { sample: 2, .. }), "{text}");
     assert!(text.contains("unruly") && text.contains("not finite: NaN"), "{text}");
@@ -152,7 +159,7 @@ fn keep_quiet() {
 }
 
 /// Fails until it was asked a number of times.
-struct Warming(std::sync::atomic::AtomicUsize);
+struct Warming(AtomicUsize);
 
 impl Reward for Warming {
     fn score(&self, _: &RewardRequest) -> Result<f64, String> {
