@@ -13,6 +13,9 @@ use super::rule::{ContainsRule, FormatRule, LengthRule, MatchRule};
 /// Longest deadline or pause, in seconds: a year.
 const MAX_SECONDS: f64 = 31_536_000.0;
 
+/// More retries than this are a mistake.
+const MAX_RETRIES: u32 = 1000;
+
 /// Sources, their weights, and the limits of one call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +128,8 @@ impl SourceConfig {
         ensure(!self.name.trim().is_empty(), "name", &self.name, "must not be empty")?;
         ensure(self.weight.is_finite(), "weight", self.weight, "must be finite")?;
         positive_seconds("deadline_seconds", self.deadline_seconds)?;
+        let retries = self.retry.max_retries;
+        ensure(retries <= MAX_RETRIES, "retry.max_retries", retries, format!("must be at most {MAX_RETRIES}"))?;
         let pause = self.retry.backoff_seconds;
         ensure((0.0..=MAX_SECONDS).contains(&pause), "retry.backoff_seconds", pause, "must be from 0 to a year")?;
         match &self.source {

@@ -9,7 +9,8 @@
 //! [`RewardConfig::deadline_seconds`], counted from the moment a worker takes it up. A call therefore ends within
 //! `ceil(scores / workers) * deadline`, plus a second for the machinery; rules and external numbers take no worker and do
 //! not count. With [`RewardConfig::step_deadline_seconds`] it also ends within that time plus a second, and whatever was
-//! not scored by then is [`Score::TimedOut`].
+//! not scored by then is [`Score::TimedOut`]. Only the start of a program's process does not run on the deadline of a score
+//! (it does on the step's): where one had to be killed, a score may wait up to its `start_seconds` for the next.
 //!
 //! **What is contained.** A program is killed with all the processes of its group and started again, and its memory can be
 //! limited. Code inside this process cannot be stopped: a thread stuck in a [`Reward`] is left behind and replaced,

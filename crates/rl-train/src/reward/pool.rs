@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::request::RewardRequest;
 use super::score::Score;
-use super::source::Work;
+use super::source::{Clock, Work};
 use crate::{Error, Result};
 
 /// A score to compute.
@@ -62,7 +62,7 @@ struct Busy {
 struct Task {
     work: Arc<Work>,
     request: Arc<RewardRequest>,
-    until: Instant,
+    clock: Clock,
 }
 
 struct Done {
@@ -165,8 +165,8 @@ impl Pool {
         let (tasks, inbox) = sync_channel::<Task>(1);
         let results = self.results_in.clone();
         let work = move || {
-            for Task { work, request, until } in inbox {
-                let (score, retries) = work.score(&request, until);
+            for Task { work, request, clock } in inbox {
+                let (score, retries) = work.score(&request, clock);
                 drop((work, request));
                 if results.send(Done { worker: id, score, retries }).is_err() {
                     return;
@@ -199,13 +199,12 @@ impl Pool {
 }
 
 fn hand_out(worker: &mut Worker, job: &Job, number: usize, step_end: Option<Instant>) {
-    let own = Instant::now() + job.work.deadline;
-    let until = step_end.map_or(own, |end| end.min(own));
-    worker.busy = Some(Busy { job: number, give_up_at: job.work.give_up_at(until) });
+    let clock = Clock::start(job.work.deadline, step_end);
+    worker.busy = Some(Busy { job: number, give_up_at: job.work.give_up_at(&clock) });
     // A worker that is gone takes nothing; its job then times out like any other.
-    let _ = worker.tasks.try_send(Task { work: Arc::clone(&job.work), request: Arc::clone(&job.request), until });
+    let _ = worker.tasks.try_send(Task { work: Arc::clone(&job.work), request: Arc::clone(&job.request), clock });
 }
 
 fn is_over(step_end: Option<Instant>) -> bool {
-    step_end.is_some_and(|end| end.saturating_duration_since(Instant::now()) == Duration::ZERO)
+    step_end.is_some_and(|end| end <= Instant::now())
 }

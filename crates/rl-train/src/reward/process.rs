@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use serde::Deserialize;
 
 use super::reply::MAX_REPLY;
 
@@ -29,6 +30,7 @@ pub(super) struct Process {
     answers: Receiver<Line>,
     last_words: Arc<Mutex<Vec<u8>>>,
     asked: u64,
+    ready: bool,
     /// The exit status is taken, and with it the right to the process id.
     reaped: bool,
 }
@@ -39,6 +41,12 @@ pub(super) enum Broken {
     Died(String),
     TooLong,
     NotText,
+}
+
+/// The first line of a persistent program.
+#[derive(Deserialize)]
+struct Ready {
+    ready: bool,
 }
 
 enum Line {
@@ -65,6 +73,7 @@ impl Process {
             answers,
             last_words: Arc::clone(&last_words),
             asked: 0,
+            ready: false,
             reaped: false,
         };
         if let Some(mut stdin) = stdin {
@@ -100,6 +109,22 @@ impl Process {
         if !sent {
             return Err(Broken::Died(self.epitaph()));
         }
+        self.read(until)
+    }
+
+    /// Waits for the line `{"ready": true}`.
+    pub(super) fn wait_ready(&mut self, until: Instant) -> Result<(), Broken> {
+        let Ok(Ready { ready: true }) = serde_json::from_str(&self.read(until)?) else { return Err(Broken::NotText) };
+        self.ready = true;
+        Ok(())
+    }
+
+    /// Whether it has said so.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    fn read(&mut self, until: Instant) -> Result<String, Broken> {
         match self.answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Line::Text(text)) => Ok(text),
             Ok(Line::TooLong) => Err(Broken::TooLong),

@@ -56,6 +56,13 @@ pub struct SourceScores {
     pub counts: ScoreCounts,
 }
 
+impl ScoredBatch {
+    /// Samples without a total.
+    pub fn num_unscorable(&self) -> usize {
+        self.totals.iter().filter(|total| total.is_none()).count()
+    }
+}
+
 impl Scorer {
     /// Checks the config and starts the programs of persistent `command` sources. `custom` holds exactly the objects that
     /// the config's `custom` sources name.

@@ -52,6 +52,42 @@ pub(super) enum By {
     Custom(Arc<dyn Reward>),
 }
 
+/// The time one score has: its own deadline, and the step's where there is one.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    own: Instant,
+    step_end: Option<Instant>,
+}
+
+impl Clock {
+    pub(super) fn start(deadline: Duration, step_end: Option<Instant>) -> Self {
+        Clock { own: Instant::now() + deadline, step_end }
+    }
+
+    /// When the score must be there.
+    pub(super) fn until(&self) -> Instant {
+        self.until_after(Duration::ZERO)
+    }
+
+    /// [`Self::until`] if the clock stood still for `hold`.
+    pub(super) fn until_after(&self, hold: Duration) -> Instant {
+        let own = self.own.checked_add(hold).unwrap_or(self.own);
+        self.step_end.map_or(own, |end| end.min(own))
+    }
+
+    pub(super) fn step_is_over(&self) -> bool {
+        self.step_end.is_some_and(|end| end <= Instant::now())
+    }
+
+    /// Does `work`, which gets the step's end, without the score's own time running.
+    pub(super) fn stand_still<T>(&mut self, work: impl FnOnce(Option<Instant>) -> T) -> T {
+        let begun = Instant::now();
+        let result = work(self.step_end);
+        self.own += begun.elapsed();
+        result
+    }
+}
+
 /// How one attempt ended.
 pub(super) enum Attempt {
     /// For good.
@@ -67,18 +103,18 @@ impl Attempt {
 }
 
 impl Work {
-    /// The score of one sample and the number of retries it took. Ends before `until` unless user code does not.
-    pub(super) fn score(&self, request: &RewardRequest, until: Instant) -> (Score, u64) {
+    /// The score of one sample and the number of retries it took. Ends with the clock unless user code does not.
+    pub(super) fn score(&self, request: &RewardRequest, mut clock: Clock) -> (Score, u64) {
         let mut backoff = Duration::from_secs_f64(self.retry.backoff_seconds);
         let mut retries = 0;
         loop {
-            let (reason, pause) = match self.attempt(request, until) {
+            let (reason, pause) = match self.attempt(request, &mut clock) {
                 // Late is late, also when nobody had looked at the clock yet.
-                Attempt::Done(_) if until < Instant::now() => return (Score::TimedOut, retries),
+                Attempt::Done(_) if clock.until() < Instant::now() => return (Score::TimedOut, retries),
                 Attempt::Done(score) => return (score, retries),
                 Attempt::MayPass { reason, pause } => (reason, backoff.max(pause.unwrap_or_default())),
             };
-            let left = until.saturating_duration_since(Instant::now());
+            let left = clock.until().saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return (Score::TimedOut, retries);
             }
@@ -92,10 +128,14 @@ impl Work {
     }
 
     /// When a worker that does not answer is given up.
-    pub(super) fn give_up_at(&self, until: Instant) -> Instant {
-        match self.by {
-            By::Command(_) | By::Http(_) => until + GRACE,
-            By::Custom(_) => until,
+    pub(super) fn give_up_at(&self, clock: &Clock) -> Instant {
+        match &self.by {
+            By::Command(command) => {
+                let hold = command.longest_hold().saturating_mul(self.retry.max_retries.saturating_add(1));
+                clock.until_after(hold) + GRACE
+            }
+            By::Http(_) => clock.until() + GRACE,
+            By::Custom(_) => clock.until(),
         }
     }
 
@@ -106,10 +146,10 @@ impl Work {
         }
     }
 
-    fn attempt(&self, request: &RewardRequest, until: Instant) -> Attempt {
+    fn attempt(&self, request: &RewardRequest, clock: &mut Clock) -> Attempt {
         match &self.by {
-            By::Command(command) => command.attempt(request, until),
-            By::Http(http) => http.attempt(request, until),
+            By::Command(command) => command.attempt(request, clock),
+            By::Http(http) => http.attempt(request, clock.until()),
             By::Custom(reward) => match catch_unwind(AssertUnwindSafe(|| reward.score(request))) {
                 Ok(Ok(value)) => Attempt::Done(Score::from_value(value)),
                 Ok(Err(error)) => Attempt::may_pass(reason("failed", &error)),
