@@ -1,9 +1,8 @@
 //! Which task a training file is made of.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::{general_points, instructions};
 
 /// A training file of any task, as read from `configs/make_dataset/*.toml`; `task` says which.
@@ -17,11 +16,14 @@ pub enum DatasetConfig {
 }
 
 impl DatasetConfig {
-    /// The JSON Lines file to write.
-    pub fn out(&self) -> &Path {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] naming the key, its value and its limit.
+    pub fn validate(&self) -> Result<()> {
         match self {
-            DatasetConfig::GeneralPoints(config) => &config.out,
-            DatasetConfig::Instructions(config) => &config.out,
+            DatasetConfig::GeneralPoints(config) => config.validate(),
+            DatasetConfig::Instructions(config) => config.validate(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Training files of the task: conversations, pairs, judged answers or prompts alone.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
@@ -86,17 +87,29 @@ pub enum DatasetRow {
 }
 
 impl DatasetConfig {
-    /// All rows; a function of the config alone.
+    /// Checks what types cannot.
     ///
     /// # Errors
     /// [`crate::Error::Config`] when there is no row, or when there are not so many prompts.
+    pub fn validate(&self) -> Result<()> {
+        self.indices(&Prompts::new(&self.prompts)?).map(drop)
+    }
+
+    /// All rows; a function of the config alone.
+    ///
+    /// # Errors
+    /// As for [`DatasetConfig::validate`].
     pub fn rows(&self) -> Result<Vec<DatasetRow>> {
         let prompts = Prompts::new(&self.prompts)?;
+        Ok(self.indices(&prompts)?.into_par_iter().map(|index| self.row(&prompts, index)).collect())
+    }
+
+    fn indices(&self, prompts: &Prompts) -> Result<Range<u64>> {
         ensure(0 < self.num_rows, "num_rows", self.num_rows, "must be positive")?;
         let end = self.first_index.saturating_add(self.num_rows);
         let limit = || format!("first_index + num_rows must be at most {}, or prompts come twice", prompts.len());
         ensure(end <= prompts.len() as u64, "num_rows", self.num_rows, limit())?;
-        Ok((self.first_index..end).into_par_iter().map(|index| self.row(&prompts, index)).collect())
+        Ok(self.first_index..end)
     }
 
     fn row(&self, prompts: &Prompts, index: u64) -> DatasetRow {

@@ -91,8 +91,9 @@ fn in_sentences(facts: &[&str], count: usize) -> String {
                 text.push_str(fact);
             }
             _ => {
+                // Joined and separate sentences then have as many tokens.
                 text.pop();
-                text.push_str(if place == 1 { ", and " } else { "; " });
+                text.push_str("; ");
                 text.push_str(&small_first(fact));
             }
         }
