@@ -1,6 +1,7 @@
 //! Tests of the public interface: worked numbers, gradients, properties, errors.
 
 mod advantage_parity;
+mod advantage_properties;
 mod advantages;
 mod errors;
 mod gradients;
