@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use rl_core::random::RandomKey;
+use rl_torch::autograd::{checkpoint, is_recording};
+use rl_torch::kernels::training_numerics;
 use tch::{Device, Kind, Tensor};
 
 use crate::attention::{Attention, AttentionContext, PackedAttention};
@@ -14,7 +16,7 @@ use crate::linear::Linear;
 use crate::lora::LoraConfig;
 use crate::mlp::Mlp;
 use crate::norm::RmsNorm;
-use crate::packed::Packed;
+use crate::packed::{Packed, SharedRows};
 use crate::rope::RotaryEmbedding;
 use crate::{Error, Result, take};
 
@@ -209,17 +211,39 @@ impl Decoder {
         Packed::new(sequences, self.config.vocab_size, self.config.max_positions() as usize, self.device)
     }
 
+    /// Packs sequences that share prefixes for this model: each prefix goes through it once.
+    ///
+    /// # Errors
+    /// As [`Packed::shared`].
+    pub fn pack_shared(&self, groups: &[SharedRows]) -> Result<Packed> {
+        Packed::shared(groups, self.config.vocab_size, self.config.max_positions() as usize, self.device)
+    }
+
     /// Final-norm hidden states of packed sequences, `[tokens, hidden]`.
+    ///
+    /// A pass that records nothing runs the faster kernels, whose last bits differ from a recorded pass's; inside
+    /// [`training_numerics`] it gives those of the recorded pass.
     ///
     /// # Errors
     /// [`Error::Tch`] when libtorch refuses an operation, as for want of memory.
     pub fn hidden_states(&self, packed: &Packed) -> Result<Tensor> {
-        if !self.gradient_checkpointing.get() {
-            return self.forward(&packed.ids, &packed.positions, &mut PackedAttention(packed));
+        let forward = || self.forward(&packed.ids, &packed.positions, &mut PackedAttention(packed));
+        if !self.is_recorded() {
+            return forward();
         }
-        self.through_layers(&packed.ids, &packed.positions, |layer, xs, rope| {
-            layer.forward_recomputed(&xs, rope, packed)
+        // All of it, also where nothing is recorded yet: below the first adapter, and in the first pass of a layer that
+        // will be computed again.
+        training_numerics(|| match self.gradient_checkpointing.get() {
+            false => forward(),
+            true => self.through_layers(&packed.ids, &packed.positions, |layer, xs, rope| {
+                layer.forward_recomputed(&xs, rope, packed)
+            }),
         })
+    }
+
+    /// Whether a pass now leaves a graph to trainable parameters.
+    fn is_recorded(&self) -> bool {
+        is_recording() && self.trainable_parameters().iter().any(|(_, parameter)| parameter.requires_grad())
     }
 
     /// Logits of hidden states, `[rows, hidden]` to `[rows, vocab]`, of the weights' type; cast them to f32 before a
@@ -317,8 +341,9 @@ impl Layer {
         let (layer, packed) = (self.shallow_clone(), packed.shallow_clone());
         let (cos, sin) = (cos.shallow_clone(), sin.shallow_clone());
         let trained = self.tensors().into_iter().filter(Tensor::requires_grad).collect();
-        let mut outputs = rl_torch::autograd::checkpoint(&[xs], trained, move |xs| {
-            Ok::<_, Error>(vec![layer.forward(&xs[0], (&cos, &sin), &mut PackedAttention(&packed))?])
+        let mut outputs = checkpoint(&[xs], trained, move |xs| {
+            let run = || layer.forward(&xs[0], (&cos, &sin), &mut PackedAttention(&packed));
+            Ok::<_, Error>(vec![training_numerics(run)?])
         })?;
         Ok(outputs.remove(0))
     }

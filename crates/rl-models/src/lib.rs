@@ -38,7 +38,7 @@ pub use error::{Error, Result};
 pub use heads::{RewardHead, ValueHead};
 pub use log_probs::{token_entropies, token_log_probs, token_log_probs_and_entropies};
 pub use lora::{LoraConfig, TargetModules};
-pub use packed::Packed;
+pub use packed::{Packed, SharedRows};
 pub use reward_model::RewardModel;
 
 /// Moves the tensor `name` out of `tensors`.

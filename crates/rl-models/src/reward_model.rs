@@ -49,7 +49,8 @@ impl RewardModel {
         Ok(RewardModel { decoder: Decoder::without_head(config, tensors, kind, device)?, head })
     }
 
-    /// Scores of the packed sequences, f32 `[sequences]`, each read at its sequence's last token.
+    /// Scores of the packed sequences, f32 `[sequences]`, each read at its sequence's last token; with shared prefixes, one
+    /// for each continuation.
     ///
     /// transformers skips trailing padding ids instead; a sequence that really ends in one is scored here at that token.
     ///
@@ -72,8 +73,7 @@ impl RewardModel {
     /// [`Error::Tch`] when libtorch refuses an operation, as for want of memory.
     pub fn label_scores(&self, packed: &Packed) -> Result<Tensor> {
         let hidden = self.decoder.hidden_states(packed)?;
-        let last: Vec<i64> = packed.boundaries[1..].iter().map(|&end| end as i64 - 1).collect();
-        let last = Tensor::from_slice(&last).f_to_device(self.decoder.device())?;
+        let last = Tensor::from_slice(&packed.last_rows()).f_to_device(self.decoder.device())?;
         self.head.forward(&hidden.f_index_select(0, &last)?) // [sequences, labels]
     }
 

@@ -29,13 +29,14 @@ bool suits_kernel(const at::Tensor& xs, const at::Tensor& weight, const at::Tens
 
 extern "C" {
 
-// results[i] = xs weights[i]^T + biases[i]; a null bias is none. One parallel region for all that suit the kernel.
+// results[i] = xs weights[i]^T + biases[i]; a null bias is none. One parallel region for all that suit the kernel, if
+// `own_kernel`.
 char* reins_linears(const at::Tensor* xs, at::Tensor* const* weights, at::Tensor* const* biases, int64_t count,
-                    at::Tensor** results) {
+                    bool own_kernel, at::Tensor** results) {
   return reins::guard([&] {
     const auto all_weights = reins::tensors(weights, count), all_biases = reins::tensors(biases, count);
     const auto n = static_cast<size_t>(count);
-    bool suits = true;
+    bool suits = own_kernel;
     for (size_t i = 0; i < n; ++i) {
       check(*xs, all_weights[i], all_biases[i]);
       suits = suits && suits_kernel(*xs, all_weights[i], all_biases[i]);

@@ -1,6 +1,6 @@
 //! Reinforcement learning in an environment: sample, score, advantages, clipped updates.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Instant;
 
 use rl_core::advantages::{Whitening, group_relative_advantages, whiten};
@@ -10,19 +10,23 @@ use rl_core::returns::{EpisodeBoundary, episode_gae};
 use rl_core::value_loss::clipped_value_loss;
 use rl_envs::general_points::GeneralPoints;
 use rl_envs::general_points::prompt::template_sha256;
-use rl_models::{ChatModel, Episode, ValueHead, play_episodes, token_log_probs};
-use rl_torch::{AdamW, clip_grad_norm, parse_device};
-use rl_track::{Manifest, MetricsRow, Progress, Run, SampleWriter};
+use rl_models::checkpoint::{load_tensors, save_tensors};
+use rl_models::{Episode, ValueHead, play_episodes, token_log_probs};
+use rl_track::{Manifest, MetricsRow};
 use serde::Serialize;
-use tch::Tensor;
+use serde_json::Value;
+use tch::{Device, Tensor};
 
 use crate::batch::{MicroBatch, TrainingRow, micro_batches};
-use crate::checkpoint::{self, TrainingState};
+use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::{Algorithm, RlConfig};
-use crate::interrupt::Interrupt;
-use crate::recorder::{BegunRun, Recorder};
+use crate::digest::Digest;
+use crate::learner::{Learner, LearnerConfig, LearnerState};
+use crate::policy::Policy;
+use crate::sft::{input_model, save_averages, to_state};
 use crate::statistics::UpdateStatistics;
-use crate::{Error, Finish, Result};
+use crate::trainer::{Method, StepReport, Trainer};
+use crate::{Error, Result};
 
 /// Largest `|ratio - 1|` allowed before the first update of a rollout: old log-probabilities come from the same forward
 /// pass over the same micro-batches, so on the CPU the difference is exactly 0.
@@ -30,13 +34,19 @@ const FIRST_RATIO_LIMIT: f64 = 1e-5;
 /// Added to the standard deviation of turn-level advantages.
 const WHITENING_EPS: f64 = 1e-5;
 
-/// A run of GRPO or PPO, ready to go on from its last checkpoint or from the start.
-pub struct RlTrainer {
+/// File of the critic's head in a checkpoint.
+const VALUE_HEAD_FILE: &str = "value_head.safetensors";
+
+/// A run of GRPO or PPO.
+pub type RlTrainer = Trainer<Rl>;
+
+/// Reinforcement learning in an environment.
+pub struct Rl {
     config: RlConfig,
-    run: Run,
-    model: ChatModel,
+    policy: Policy,
     value_head: Option<ValueHead>,
-    optimizer: AdamW,
+    learner: Learner,
+    /// Rollouts done.
     step: u64,
 }
 
@@ -60,71 +70,45 @@ struct AdvantageRecord<'a> {
     rewards: &'a [f64],
 }
 
-impl RlTrainer {
-    /// Loads the policy and opens the run's folder; an interrupted run continues from its last checkpoint.
-    ///
-    /// # Errors
-    /// Config, model and file errors, each naming the key or file.
-    pub fn new(config: RlConfig) -> Result<Self> {
-        config.validate()?;
-        config.environment.validate()?;
-        config.sampling.validate()?;
-        config.clip.validate()?;
-        config.learning_rate.validate()?;
-        let device = parse_device(&config.device)?;
+impl Method for Rl {
+    type Config = RlConfig;
+    const NAME: &'static str = "rl";
+
+    fn manifest(config: &RlConfig) -> Result<Manifest> {
         let manifest = Manifest::new()
             .seed("seed", config.seed)
-            .input_path("model", &config.model)?
             .input("prompt_template", template_sha256(config.environment.template));
-        let run = Run::open(&config.run, &config, manifest)?;
-        let begun = BegunRun::new(&run);
-        let resume_from = checkpoint::latest(&run)?;
-        let model = ChatModel::load(resume_from.as_deref().unwrap_or(&config.model), device)?;
-        model.decoder.set_trainable(true);
-        let hidden = model.decoder.config().hidden_size as usize;
-        let value_head =
-            matches!(config.algorithm, Algorithm::Ppo { .. }).then(|| ValueHead::new(hidden, config.seed, device));
-        let mut parameters = model.decoder.parameters();
-        parameters.extend(value_head.iter().flat_map(ValueHead::parameters));
-        let mut optimizer = AdamW::new(parameters, config.optimizer);
-        let mut step = 0;
-        if let Some(folder) = &resume_from {
-            let state = checkpoint::read_state(folder)?;
-            checkpoint::restore(folder, &state, &mut optimizer, value_head.as_ref())?;
-            tracing::info!("resuming after step {} from {}", state.step, folder.display());
-            step = state.step;
-        }
-        begun.keep();
-        Ok(RlTrainer { config, run, model, value_head, optimizer, step })
+        input_model(manifest, "model", config.model.path.as_deref())
     }
 
-    /// Trains to `max_steps`, or to the checkpoint that an interrupt asks for.
-    ///
-    /// # Errors
-    /// The first error, with its step; the last checkpoint stays valid.
-    pub fn run(&mut self, interrupt: &Interrupt, progress: &Progress) -> Result<Finish> {
-        let mut recorder = Recorder::open(&self.run, progress, "rl", self.step, self.config.max_steps)?;
-        let mut samples = self.run.samples(1, self.config.samples_per_step.max(1))?;
-        while self.step < self.config.max_steps {
-            let row = self.step(&mut samples).map_err(|error| error.at_step(self.step + 1))?;
-            recorder.write(&row)?;
-            let value = |name: &str| row.get(name).unwrap_or(f64::NAN);
-            recorder.advance(format!("reward {:.2} success {:.2}", value("reward_mean"), value("success_rate")));
-            let stop = interrupt.raised(); // asked once: a signal that comes later has the next step's checkpoint
-            if self.is_due(self.step) || stop {
-                recorder.sync()?;
-                self.save()?;
+    fn build(config: &RlConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
+        config.sampling.validate()?;
+        let policy = Policy::load(&config.model, resume, config.seed, device, || Err(Error::NothingToTrain))?;
+        let hidden = policy.decoder().config().hidden_size as usize;
+        let value_head =
+            matches!(config.algorithm, Algorithm::Ppo { .. }).then(|| ValueHead::new(hidden, config.seed, device));
+        let mut parameters = policy.parameters();
+        parameters.extend(value_head.iter().flat_map(ValueHead::parameters));
+        let mut learner = Learner::new(parameters, &LearnerConfig::from(&config.training))?;
+        let mut step = 0;
+        if let Some(saved) = resume {
+            let state: LearnerState = saved.method()?;
+            learner.restore(&saved.folder().join(OPTIMIZER_FILE), state)?;
+            if let Some(head) = &value_head {
+                head.restore(&load_tensors(&saved.folder().join(VALUE_HEAD_FILE), Device::Cpu)?)?;
             }
-            if stop && self.step < self.config.max_steps {
-                return Ok(Finish::Interrupted { step: self.step });
-            }
+            step = saved.state().step;
         }
-        checkpoint::tidy(&self.run, self.step, |step| self.is_due(step))?;
-        Ok(Finish::Complete { step: self.step })
+        Ok(Rl { config: config.clone(), policy, value_head, learner, step })
+    }
+
+    fn max_steps(&self) -> u64 {
+        self.config.training.max_steps.unwrap_or(0)
     }
 
     /// One step: play the hands, make advantages, take `update_epochs` passes of clipped updates.
-    fn step(&mut self, writer: &mut SampleWriter) -> Result<MetricsRow> {
+    fn step(&mut self, step: u64) -> Result<StepReport> {
+        self.step = step;
         let started = Instant::now();
         let episodes = self.rollout()?;
         let rollout_seconds = started.elapsed().as_secs_f64();
@@ -146,20 +130,46 @@ impl RlTrainer {
                 }
             }
         }
-        self.step += 1;
-        self.record(&episodes, &raw, writer)?;
-        let row = MetricsRow::new(self.step, "train");
+        let row = MetricsRow::new(step + 1, "train");
         let row = rollout_metrics(row, &episodes, &samples, &raw);
         let row = statistics.into_metrics(row);
         let num_tokens: usize = samples.iter().map(|sample| sample.row.num_labels()).sum();
-        let seconds = started.elapsed().as_secs_f64();
-        Ok(row
-            .with("learning_rate", self.config.learning_rate.learning_rate(self.step as usize - 1))
-            .with_timing("seconds", seconds)
-            .with_timing("rollout_seconds", rollout_seconds)
-            .with_timing("response_tokens_per_second", num_tokens as f64 / seconds))
+        let row = row
+            .with("learning_rate", self.config.training.learning_rate.learning_rate(step as usize))
+            .with("num_tokens", num_tokens as f64)
+            .with_timing("rollout_seconds", rollout_seconds);
+        let value = |name: &str| row.get(name).unwrap_or(f64::NAN);
+        let message = format!("reward {:.2} success {:.2}", value("reward_mean"), value("success_rate"));
+        let mut digest = Digest::default();
+        samples.iter().for_each(|sample| digest.ids(&sample.row.ids));
+        digest.numbers(&raw);
+        let mut report = StepReport::new(row, message, digest);
+        self.record(step + 1, &episodes, &raw, &mut report)?;
+        Ok(report)
     }
 
+    fn evaluate(&mut self, _step: u64) -> Result<Vec<MetricsRow>> {
+        Ok(Vec::new())
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        self.policy.write_into(folder)?;
+        self.learner.save(&folder.join(OPTIMIZER_FILE))?;
+        if let Some(head) = &self.value_head {
+            let parameters = head.parameters();
+            let borrowed: Vec<(&str, &Tensor)> =
+                parameters.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+            save_tensors(&folder.join(VALUE_HEAD_FILE), &borrowed)?;
+        }
+        save_averages(&self.policy, &self.learner, folder)
+    }
+
+    fn state(&self) -> Result<Value> {
+        to_state(&self.learner.state())
+    }
+}
+
+impl Rl {
     /// `prompts_per_step` new hands, `group_size` episodes each, those of one hand next to each other.
     fn rollout(&self) -> Result<Vec<Episode>> {
         let RlConfig { seed, prompts_per_step, environment, sampling, .. } = &self.config;
@@ -174,7 +184,7 @@ impl RlTrainer {
                 keys.push(key.at(prompt).at(member));
             }
         }
-        Ok(play_episodes(&self.model, &mut environments, *seed, &indices, &keys, sampling, &mut |_| ())?)
+        Ok(play_episodes(&self.policy.chat, &mut environments, *seed, &indices, &keys, sampling, &mut |_| ())?)
     }
 
     /// The sequences of each update of an epoch: contiguous shares, so that a group stays together where it can.
@@ -186,8 +196,8 @@ impl RlTrainer {
     /// Old log-probabilities and values, by the forward pass and the micro-batches that the update will use.
     fn score_old(&self, samples: &mut [Sample], minibatch: &[usize]) -> Result<()> {
         let rows: Vec<TrainingRow> = minibatch.iter().map(|&index| samples[index].row.clone()).collect();
-        for indices in micro_batches(&rows, self.config.micro_batch_tokens) {
-            let micro = MicroBatch::new(&self.model, &rows, indices)?;
+        for indices in micro_batches(&rows, self.config.training.micro_batch_tokens) {
+            let micro = MicroBatch::new(self.policy.decoder(), &rows, indices)?;
             let chosen: Vec<usize> = micro.rows.iter().map(|&row| minibatch[row]).collect();
             // Recorded, though nothing is done with the graph: an unrecorded pass may run other kernels, whose last bits
             // differ, and the first ratio would not be 1. The update of this micro-batch needs the same memory anyway.
@@ -208,16 +218,19 @@ impl RlTrainer {
 
     /// Log-probabilities `[labels]` and, with a value head, values `[turns]` of the chosen samples of a micro-batch.
     fn forward(&self, micro: &MicroBatch, samples: &[Sample], chosen: &[usize]) -> Result<(Tensor, Option<Tensor>)> {
-        let decoder = &self.model.decoder;
+        let decoder = self.policy.decoder();
         let hidden = decoder.hidden_states(&micro.packed)?;
         let temperature = self.config.sampling.temperature;
         let log_probs = token_log_probs(decoder, &hidden, &micro.label_rows, &micro.label_ids, temperature)?;
         let values = self.value_head.as_ref().map(|head| {
-            let rows = chosen.iter().zip(&micro.packed.boundaries).flat_map(|(&index, &start)| {
-                samples[index].value_positions.iter().map(move |&position| (start + position) as i64)
-            });
-            let rows = Tensor::from_slice(&rows.collect::<Vec<_>>()).to_device(decoder.device());
-            head.forward(&hidden.index_select(0, &rows))
+            let mut rows = Vec::new();
+            for (sequence, &index) in chosen.iter().enumerate() {
+                for &position in &samples[index].value_positions {
+                    rows.push(micro.packed.row_of(sequence, position)? as i64);
+                }
+            }
+            let rows = Tensor::from_slice(&rows).f_to_device(decoder.device())?;
+            Ok::<_, Error>(head.forward(&hidden.f_index_select(0, &rows)?)?)
         });
         Ok((log_probs, values.transpose()?))
     }
@@ -263,9 +276,9 @@ impl RlTrainer {
         let num_tokens: usize = rows.iter().map(TrainingRow::num_labels).sum();
         let num_turns: usize = minibatch.iter().map(|&index| samples[index].value_positions.len()).sum();
         let mut ratio_deviation = 0.0_f64;
-        self.optimizer.zero_grad()?;
-        for indices in micro_batches(&rows, self.config.micro_batch_tokens) {
-            let micro = MicroBatch::new(&self.model, &rows, indices)?;
+        self.learner.zero_grad()?;
+        for indices in micro_batches(&rows, self.config.training.micro_batch_tokens) {
+            let micro = MicroBatch::new(self.policy.decoder(), &rows, indices)?;
             let chosen: Vec<usize> = micro.rows.iter().map(|&row| minibatch[row]).collect();
             let gather = |field: fn(&Sample) -> &[f32]| -> Vec<f32> {
                 chosen.iter().flat_map(|&index| field(&samples[index]).iter().copied()).collect()
@@ -294,40 +307,26 @@ impl RlTrainer {
             }
             objective.backward();
         }
-        let grad_norm = clip_grad_norm(self.optimizer.parameters(), self.config.max_grad_norm)?;
-        statistics.add_update(grad_norm);
-        self.optimizer.step(self.config.learning_rate.learning_rate(self.step as usize))?;
+        let update = self.learner.step(self.step)?;
+        statistics.add_update(update.grad_norm.unwrap_or(0.0));
         Ok(Update { ratio_deviation })
     }
 
-    fn record(&self, episodes: &[Episode], raw: &[f32], writer: &mut SampleWriter) -> Result<()> {
+    fn record(&self, step: u64, episodes: &[Episode], raw: &[f32], report: &mut StepReport) -> Result<()> {
         for episode in episodes.iter().take(self.config.samples_per_step) {
             let outcomes: Vec<&str> = episode.steps.iter().map(|step| step.outcome).collect();
             let reward = episode.total_reward();
-            let sample = serde_json::json!({
+            report.samples.push(serde_json::json!({
                 "hand": episode.index, "messages": episode.dialogue.messages, "outcomes": outcomes, "reward": reward,
-            });
-            writer.write(self.step, &sample)?;
+            }));
         }
         let rewards: Vec<f64> = episodes.iter().map(Episode::total_reward).collect();
-        let record = AdvantageRecord { step: self.step, advantages: raw, rewards: &rewards };
-        let folder = self.run.folder().join("advantages");
-        std::fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+        let record = AdvantageRecord { step, advantages: raw, rewards: &rewards };
+        let name = format!("advantages/step-{step:06}.json");
         let json = serde_json::to_vec(&record)
-            .map_err(|error| Error::Resume { path: folder.clone(), reason: error.to_string() })?;
-        Ok(rl_track::atomic::write_atomically(&folder.join(format!("step-{:06}.json", self.step)), &json)?)
-    }
-
-    /// Whether the state after `step` is kept for good.
-    fn is_due(&self, step: u64) -> bool {
-        self.config.checkpoints.is_due(step, self.config.max_steps)
-    }
-
-    fn save(&self) -> Result<PathBuf> {
-        let state = TrainingState { step: self.step, num_updates: self.optimizer.num_steps(), cursor: None };
-        checkpoint::save(&self.run, &self.model, &self.optimizer, self.value_head.as_ref(), &state, |step| {
-            self.is_due(step)
-        })
+            .map_err(|error| Error::Resume { path: name.clone().into(), reason: error.to_string() })?;
+        report.files.push((name, json));
+        Ok(())
     }
 }
 
@@ -343,7 +342,7 @@ impl Sample {
             trainable[turn.range()].fill(true);
         }
         Sample {
-            row: TrainingRow { ids: dialogue.ids.clone(), trainable },
+            row: TrainingRow { id: episode.index, ids: dialogue.ids.clone(), trainable, group: Some(episode.index) },
             value_positions: dialogue.turns.iter().map(|turn| turn.start - 1).collect(),
             sampler_log_probs: dialogue.turns.iter().flat_map(|turn| turn.log_probs.iter().copied()).collect(),
             old_log_probs: Vec::new(),

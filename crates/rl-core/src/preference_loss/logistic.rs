@@ -14,3 +14,13 @@ pub(crate) fn sigmoid(x: f64) -> f64 {
 pub(crate) fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
+
+/// `ln(1 - exp(x))` for `x < 0`, through whichever of the two forms does not cancel.
+pub(crate) fn log_one_minus_exp(x: f64) -> f64 {
+    if x > -std::f64::consts::LN_2 { (-x.exp_m1()).ln() } else { (-x.exp()).ln_1p() }
+}
+
+/// `ln(sigmoid(x))`.
+pub(crate) fn log_sigmoid(x: f64) -> f64 {
+    -softplus(-x)
+}

@@ -5,6 +5,7 @@ use std::ffi::c_char;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+use super::training_numerics::is_on;
 use crate::{Result, ffi};
 
 unsafe extern "C" {
@@ -13,6 +14,7 @@ unsafe extern "C" {
         weights: *const *mut C_tensor,
         biases: *const *mut C_tensor,
         count: i64,
+        own_kernel: bool,
         results: *mut *mut C_tensor,
     ) -> *mut c_char;
     fn reins_linear_most_rows(result: *mut i64) -> *mut c_char;
@@ -20,8 +22,8 @@ unsafe extern "C" {
 
 /// `xs weight^T + bias`: `xs` `[rows, in]`, `weight` `[out, in]`, `bias` `[out]`, result `[rows, out]`.
 ///
-/// Up to [`linear_most_rows`] rows of f32 on the CPU run an own kernel when nothing is recorded for a backward pass; it
-/// sums each output in an order that depends on `in` alone, so **a row's result has the same bits whatever the other
+/// Up to [`linear_most_rows`] rows of f32 on the CPU run an own kernel when nothing is recorded for a backward pass and
+/// [`super::training_numerics`] is off; it sums each output in an order that depends on `in` alone, so **a row's result has the same bits whatever the other
 /// rows and however many**. Everything else is `at::linear`, where that does not hold.
 ///
 /// # Errors
@@ -30,7 +32,7 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     super::produce(|result| {
         let (weights, biases) = ([pointer(Some(weight))], [pointer(bias)]);
         // SAFETY: lists of one live (or null, for the bias) tensor each, and room for one result.
-        unsafe { reins_linears(xs.as_ptr(), weights.as_ptr(), biases.as_ptr(), 1, result) }
+        unsafe { reins_linears(xs.as_ptr(), weights.as_ptr(), biases.as_ptr(), 1, !is_on(), result) }
     })
 }
 
@@ -57,7 +59,8 @@ pub fn linears(xs: &Tensor, weights: &[(&Tensor, Option<&Tensor>)]) -> Result<Ve
     // SAFETY: both lists hold as many live (or null, for a bias) tensors as the call is told, and `results` has room
     // for one each.
     ffi::check(unsafe {
-        reins_linears(xs.as_ptr(), matrices.as_ptr(), biases.as_ptr(), weights.len() as i64, results.as_mut_ptr())
+        let count = weights.len() as i64;
+        reins_linears(xs.as_ptr(), matrices.as_ptr(), biases.as_ptr(), count, !is_on(), results.as_mut_ptr())
     })?;
     // SAFETY: each result is a new tensor that the call gave to us alone.
     Ok(results.into_iter().filter_map(|result| unsafe { ffi::take(result) }).collect())

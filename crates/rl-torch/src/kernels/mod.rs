@@ -13,6 +13,7 @@ mod linear;
 mod rms_norm;
 mod rotary;
 mod swiglu;
+mod training_numerics;
 
 use std::ffi::{CStr, c_char};
 
@@ -26,6 +27,7 @@ pub use linear::{linear, linear_most_rows, linears};
 pub use rms_norm::rms_norm;
 pub use rotary::rotary;
 pub use swiglu::swiglu;
+pub use training_numerics::training_numerics;
 
 /// The instruction set that the kernels use in this process: `AVX-512`, `AVX2` or `portable`. It is the newest that the
 /// processor has, or the one that the environment variable `REINS_KERNELS` names: an older one gives the same bits on
@@ -184,7 +186,7 @@ pub(crate) mod tests {
         for name in &sets[..newest] {
             let output = rerun(name, "kernels::");
             let text = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && text.contains("23 passed"), "{name}: {text}");
+            assert!(output.status.success() && text.contains("25 passed"), "{name}: {text}");
         }
         let refused = rerun("AVX-1024", "kernels::swiglu::");
         let text = String::from_utf8_lossy(&refused.stdout);

@@ -1,0 +1,27 @@
+//! Which task a training file is made of.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{general_points, instructions};
+
+/// A training file of any task, as read from `configs/make_dataset/*.toml`; `task` says which.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum DatasetConfig {
+    /// Card hands with expert answers and practice text.
+    GeneralPoints(general_points::DatasetConfig),
+    /// Checkable instructions with answers that obey and answers that do not.
+    Instructions(instructions::DatasetConfig),
+}
+
+impl DatasetConfig {
+    /// The JSON Lines file to write.
+    pub fn out(&self) -> &Path {
+        match self {
+            DatasetConfig::GeneralPoints(config) => &config.out,
+            DatasetConfig::Instructions(config) => &config.out,
+        }
+    }
+}
