@@ -10,6 +10,7 @@ mod policy;
 mod policy_gradients;
 mod policy_parity;
 mod policy_properties;
+mod policy_selection;
 mod preference;
 mod preference_parity;
 mod preference_properties;

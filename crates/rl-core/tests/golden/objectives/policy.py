@@ -26,6 +26,7 @@ from trl.experimental.gmpo.gmpo_trainer import GMPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 torch.set_default_dtype(torch.float64)
 openrlhf_folder, verl_folder = (Path(argument) for argument in sys.argv[1:3])
@@ -224,8 +225,8 @@ def trl_case(name, loss_type, objective, reduced, batch_name="rows", level="toke
     inputs = trl_inputs(given)
     if stub.use_vllm:
         stub.vllm_importance_sampling_correction = True
-        stub.vllm_importance_sampling_clip_min = (case["importance"]["low"])
-        stub.vllm_importance_sampling_clip_max = (case["importance"]["high"])
+        stub.vllm_importance_sampling_clip_min = case["importance"]["low"]
+        stub.vllm_importance_sampling_clip_max = case["importance"]["high"]
         with torch.no_grad():
             inputs["importance_sampling_ratio"] = trl_importance(stub, given)
     label = {GRPOTrainer: "TRL GRPOTrainer", RLOOTrainer: "TRL RLOOTrainer", GMPOTrainer: "TRL GMPOTrainer"}[method]
@@ -251,7 +252,7 @@ def trl_rows():
         trl_case("vespo", "vespo", vespo, reduction("token_mean"), name)
         trl_case("vespo", "vespo", vespo, reduction("token_mean"), name, case={"importance": TRL_IMPORTANCE["token_truncate"]}, use_vllm=True, vllm_importance_sampling_mode="token_truncate")
         for mode, correction in TRL_IMPORTANCE.items():
-            trl_case("clipped", "dapo", ppo, reduction("token_mean"), name, case={"importance": correction}, use_vllm=True, vllm_importance_sampling_mode=mode, **high)
+            trl_case(f"clipped, {mode}", "dapo", ppo, reduction("token_mean"), name, case={"importance": correction}, use_vllm=True, vllm_importance_sampling_mode=mode, **high)
         trl_case("clipped, drop_off_policy", "dapo", ppo, reduction("token_mean"), name, case={"selection": {"off_policy": 0.01}}, off_policy_mask_threshold=0.01, **high)
         trl_case("clipped, keep_high_entropy", "dapo", ppo, reduction("token_mean"), name, case={"selection": {"top_entropy": 0.4}}, top_entropy_quantile=0.4, **high)
         trl_case("clipped + kl_loss k3", "dapo", ppo, reduction("token_mean"), name, case={"kl_coef": 0.3}, beta=0.3, **high)
@@ -267,7 +268,19 @@ def trl_rows():
             epsilons = {"epsilon_low": low, "epsilon_high": high_}
             trl_case("clipped sequence_mean", "grpo", gspo, SEQ_MEAN, name, "sequence", case=masked, **epsilons)
             trl_case("clipped sequence_mean", "luspo", gspo, reduction("seq_mean_token_sum"), name, "sequence", case=masked, **epsilons)
-    # The bonus, and five steps of its controller.
+    # Supervised: what a fused head would return goes in, zero on ignored positions.
+    for loss_type in ("nll", "dft"):
+        given = tensors("tokens")
+        outputs = SimpleNamespace(log_probs=given["log_probs"] * given["mask"], label_mask=given["mask"], entropy=given["entropy"], is_top1=given["mask"])
+        accelerator = SimpleNamespace(parallelism_config=None, num_processes=1, gather_for_metrics=lambda x: x)
+        stub = SimpleNamespace(
+            accelerator=accelerator, model=SimpleNamespace(training=False), aux_loss_enabled=False, compute_loss_func=None, label_smoother=None,
+            args=SimpleNamespace(loss_type=loss_type, average_tokens_across_devices=False), _metrics=defaultdict(lambda: defaultdict(list)),
+            _total_train_tokens=0,
+        )
+        loss = SFTTrainer.compute_loss(stub, lambda **_: outputs, {})
+        add("cross_entropy", loss_type, "TRL SFTTrainer", "tokens", loss, given["log_probs"], reduction=reduction("token_mean"), loss_kind=loss_type)
+    # The bonus, and six steps of its controller.
     for name in ("rows", "rows_full"):
         given = tensors(name, grad="entropy")
         given["log_probs"].requires_grad_(True)
@@ -292,7 +305,9 @@ def trl_rows():
 
 def openrlhf_case(name, objective, reduced, batch_name, case=None, **settings):
     given = tensors(batch_name)
-    loss = PolicyLoss(**settings)(given["log_probs"], given["old_log_probs"], given["advantages"], given["mask"], given["sampling_log_probs"])[0]
+    loss, clip_fraction, approx_kl, *_ = PolicyLoss(**settings)(given["log_probs"], given["old_log_probs"], given["advantages"], given["mask"], given["sampling_log_probs"])
+    if case is None and batch_name != "far":
+        case = {"statistics": {"clip_fraction": clip_fraction.item(), "approx_kl": approx_kl.item()}}
     add("policy", name, "OpenRLHF PolicyLoss", batch_name, loss, given["log_probs"], objective=objective, reduction=reduced, **(case or {}))
 
 
@@ -329,7 +344,7 @@ def openrlhf_rows():
                 add("value", "clipped_value_loss" if clip else "value_loss", "OpenRLHF ValueLoss", name, loss, given["values"], reduction=reduced, clip=clip)
             given = tensors(name)
             loss = SFTLoss(token_level)(given["log_probs"], given["mask"])
-            add("cross_entropy", "nll", "OpenRLHF SFTLoss", name, loss, given["log_probs"], reduction=reduced)
+            add("cross_entropy", "nll", "OpenRLHF SFTLoss", name, loss, given["log_probs"], reduction=reduced, loss_kind="nll")
 
 
 # verl
@@ -348,8 +363,11 @@ def verl_case(name, function, objective, mode, batch_name, case=None, weights=No
     config = ActorConfig(**{**settings, "policy_loss": policy_loss, **fields})
     if weights is not None:
         weights = rollout_corr_helper.compute_rollout_correction_weights(given["old_log_probs"] - given["sampling_log_probs"], given["mask"], **weights)[0]
-    loss = function(given[old], given["log_probs"], given["advantages"], given["mask"], loss_agg_mode=mode, config=config, rollout_is_weights=weights)[0]
+    loss, metrics = function(given[old], given["log_probs"], given["advantages"], given["mask"], loss_agg_mode=mode, config=config, rollout_is_weights=weights)
     case = {"objective": objective, "reduction": VERL_REDUCTIONS[mode], **(case or {})}
+    if "clipped" in name and "actor/pg_clipfrac_lower" in metrics and batch_name != "far" and "bypass" not in case:
+        names = {"clip_fraction": "pg_clipfrac", "dual_clip_fraction": "pg_clipfrac_lower", "approx_kl": "ppo_kl"}
+        case["statistics"] = {ours: metrics[f"actor/{theirs}"] for ours, theirs in names.items()}
     add("policy", name, "verl core_algos", batch_name, loss, given["log_probs"], **case)
 
 
