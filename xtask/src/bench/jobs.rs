@@ -15,9 +15,10 @@ pub enum Workload {
     Memory,
     /// Steps of the trainers: SFT, DPO, reward model, GRPO, RLOO, and how long each takes to start.
     ///
-    /// Both sides read `xtask/peers/trainers.json` (`trainers_data.py` beside it says what it holds) and print `start_seconds`,
-    /// from the start of the process to that of the first optimizer step, `seconds` and `useful_tokens_per_second` of the median step
-    /// after the warm-up, `peak_bytes`, and for SFT, DPO and the reward model the loss of every step.
+    /// Both sides read `xtask/peers/trainers.json`, described by `trainers_data.py` beside it, and print `start_seconds`
+    /// (from the start of the process, by the kernel's clock, to that of the first optimizer step), `seconds` and
+    /// `useful_tokens_per_second` of the median step after the warm-up, `peak_bytes`, and for SFT, DPO and the reward
+    /// model the loss of every step, the warm-up included.
     Trainers,
 }
 

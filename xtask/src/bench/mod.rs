@@ -34,7 +34,7 @@ const QUIET_CORES: f64 = 0.1;
   3. runs each job of ours and of the peer in turn, as processes of their own, and all of that --repeats times
   4. writes docs/benchmarks.json (every number), docs/benchmarks.md (the page) and docs/figures/benchmarks.svg
 
-Everything takes about 80 minutes on two cores, most of it the peer's, and up to 16 GB of memory (TRL's padded step).
+Everything takes about 100 minutes on two cores, most of it the peer's, and up to 16 GB of memory (TRL's padded step).
 Leave the machine alone meanwhile: what other programs take of it is measured too and said on the page.
 Jobs that are not run again keep their numbers if machine, threads and versions are the same. The part of the page
 between its two marks is yours to write; everything else is made anew.
