@@ -59,6 +59,8 @@ const USEFUL: &str = "useful_tokens_per_second";
 const GENERATION_BYTES: u64 = 3_000_000_000;
 /// A padded batch with the logits of every position.
 const PADDED_STEP_BYTES: u64 = 16_000_000_000;
+/// A padded batch without a vocabulary.
+const PADDED_REWARD_BYTES: u64 = 11_000_000_000;
 const PACKED_STEP_BYTES: u64 = 9_000_000_000;
 const START: &str = "start_seconds";
 const PEAK: &str = "peak_bytes";
@@ -98,7 +100,7 @@ pub const JOBS: &[Job] = &[
     trainer(Side::Ours, "trainer-dpo", "DPO, 4 pairs", PACKED_STEP_BYTES),
     trainer(Side::Peer, "trainer-dpo", "TRL's DPOTrainer", PADDED_STEP_BYTES),
     trainer(Side::Ours, "trainer-reward", "reward model, 4 pairs", PACKED_STEP_BYTES),
-    trainer(Side::Peer, "trainer-reward", "TRL's RewardTrainer", PADDED_STEP_BYTES),
+    trainer(Side::Peer, "trainer-reward", "TRL's RewardTrainer", PADDED_REWARD_BYTES),
     trainer(Side::Ours, "trainer-grpo", "GRPO, 4 x 8 answers", PACKED_STEP_BYTES),
     trainer(Side::Peer, "trainer-grpo", "TRL's GRPOTrainer", PACKED_STEP_BYTES),
     trainer(Side::Ours, "trainer-rloo", "RLOO, 4 x 8 answers", PACKED_STEP_BYTES),
