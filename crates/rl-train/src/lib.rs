@@ -16,14 +16,16 @@ mod new_model;
 mod non_finite;
 mod policy;
 mod recorder;
+pub mod reward;
 mod rl;
 mod sft;
-mod statistics;
 mod trainer;
 
 pub use config::{
-    Algorithm, BestConfig, CheckpointConfig, Dtype, EvaluationConfig, Goal, ModelConfig, NewModelConfig,
-    ParameterGroup, RlConfig, RunConfig, SftConfig, TrainingConfig,
+    ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, Dtype, DynamicSampling, EnvironmentConfig,
+    EvaluationConfig, Goal, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig, ParameterGroup, PromptsConfig,
+    RlConfig, RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig, TrainingConfig, TurnAdvantage,
+    UpdateConfig, ValidationConfig, ValueHeadConfig,
 };
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;

@@ -202,7 +202,12 @@ fn training_rows(selection: Selection) -> Vec<TrainingRow> {
     let wide = |ids: Vec<u32>| ids.into_iter().map(i64::from).collect();
     let examples = selection.rows.into_iter().zip(selection.examples);
     examples
-        .map(|(row, example)| TrainingRow { id: row as u64, ids: wide(example.ids), trainable: example.trainable })
+        .map(|(row, example)| TrainingRow {
+            id: row as u64,
+            ids: wide(example.ids),
+            trainable: example.trainable,
+            group: None,
+        })
         .collect()
 }
 

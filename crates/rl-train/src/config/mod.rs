@@ -13,7 +13,11 @@ use rl_track::ConfigError;
 use serde::Serialize;
 
 pub use model::{Dtype, ModelConfig, NewModelConfig};
-pub use rl::{Algorithm, RlConfig};
+pub use rl::{
+    ActionConfig, CriticConfig, CriticStart, DynamicSampling, EnvironmentConfig, KlConfig, KlPlace, LongPrompts,
+    PromptsConfig, RlConfig, RolloutConfig, SelectionConfig, TaskConfig, TurnAdvantage, UpdateConfig, ValidationConfig,
+    ValueHeadConfig,
+};
 pub use sft::SftConfig;
 pub use training::{BestConfig, CheckpointConfig, EvaluationConfig, Goal, ParameterGroup, TrainingConfig};
 
