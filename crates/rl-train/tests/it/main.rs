@@ -5,5 +5,6 @@ mod config_files;
 mod fixtures;
 mod invariance;
 mod learning;
+mod presets;
 mod resume;
 mod reward;
