@@ -8,6 +8,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod config;
 mod digest;
+mod distill;
 pub mod error;
 mod examples;
 mod interrupt;
@@ -22,11 +23,12 @@ mod sft;
 mod trainer;
 
 pub use config::{
-    ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, Dtype, DynamicSampling, EnvironmentConfig,
-    EvaluationConfig, Goal, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig, ParameterGroup, PromptsConfig,
-    RlConfig, RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig, TrainingConfig, TurnAdvantage,
-    UpdateConfig, ValidationConfig, ValueHeadConfig,
+    ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, DistillConfig, Dtype, DynamicSampling,
+    EnvironmentConfig, EvaluationConfig, Goal, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig,
+    ParameterGroup, PromptsConfig, RlConfig, RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig,
+    TeacherConfig, TrainingConfig, TurnAdvantage, UpdateConfig, ValidationConfig, ValueHeadConfig,
 };
+pub use distill::{Distill, DistillTrainer};
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
 pub use learner::LearnerState;

@@ -2,6 +2,7 @@
 //!
 //! Every trainer has one struct here; what all of them share is in [`ModelConfig`] and [`TrainingConfig`].
 
+mod distill;
 mod model;
 mod rl;
 mod sft;
@@ -12,6 +13,7 @@ use std::path::Path;
 use rl_track::ConfigError;
 use serde::Serialize;
 
+pub use distill::{DistillConfig, TeacherConfig};
 pub use model::{Dtype, ModelConfig, NewModelConfig};
 pub use rl::{
     ActionConfig, CriticConfig, CriticStart, DynamicSampling, EnvironmentConfig, KlConfig, KlPlace, LongPrompts,
