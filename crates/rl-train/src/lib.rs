@@ -1,4 +1,4 @@
-//! Post-training loops: supervised fine-tuning, GRPO and PPO, with exact resume.
+//! Post-training loops: supervised fine-tuning, reward models, preferences, reinforcement learning, distillation; with exact resume.
 //!
 //! A trainer composes the floors below: data and environments give tokens and rewards, models give log-probabilities,
 //! rl-core gives losses with their gradients, rl-track keeps the record. Absent on purpose: evaluation protocols
