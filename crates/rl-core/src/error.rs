@@ -60,6 +60,14 @@ pub enum Error {
         /// The number.
         value: f64,
     },
+    /// An input that is optional in general, but that this choice needs.
+    #[error("{name} is absent, but {user} needs it")]
+    MissingInput {
+        /// The input.
+        name: &'static str,
+        /// What needs it.
+        user: &'static str,
+    },
     /// A hyperparameter is outside its range.
     #[error("{name} is {value}, but it {limit}")]
     BadHyperparameter {
@@ -69,6 +77,36 @@ pub enum Error {
         value: f64,
         /// What must hold, beginning with "must".
         limit: &'static str,
+    },
+    /// A number of an array is outside its range.
+    #[error("{name}[{index}] is {value}, but it {limit}")]
+    OutOfRange {
+        /// The array that holds it.
+        name: &'static str,
+        /// Its place in that array.
+        index: usize,
+        /// The number.
+        value: f64,
+        /// What must hold, beginning with "must".
+        limit: &'static str,
+    },
+    /// An input that the chosen objective reads was not given.
+    #[error("{name} is missing, but {needed_by} needs it")]
+    Missing {
+        /// The input.
+        name: &'static str,
+        /// What reads it.
+        needed_by: &'static str,
+    },
+    /// Two settings that do not go together.
+    #[error("{first} and {second} do not go together: {reason}")]
+    Conflict {
+        /// One setting.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// Why.
+        reason: &'static str,
     },
 }
 

@@ -3,10 +3,17 @@
 //! All estimators work on sampled tokens, `log_ratio = log_prob - ref_log_prob`. Schulman 2020, "Approximating KL
 //! divergence": <http://joschu.net/blog/kl-approx.html>.
 
+mod controller;
+mod correction;
+
+pub use controller::KlController;
+pub use correction::{KlCorrection, corrected_kl_loss};
+
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, ensure, finite, finite_f32, same_length};
+use crate::error::{Error, Result, ensure, finite, finite_f32, same_length};
 use crate::masked::{Normalizer, weigh};
+use crate::rows::Rows;
 
 /// Which function of the log-ratio estimates the divergence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +30,9 @@ pub enum KlEstimator {
 }
 
 /// An estimator and its variations.
+///
+/// OpenRLHF clamps every estimate at 10; verl only that of K3, whose exponent it also clamps at 20, which changes neither
+/// value nor gradient once the value is clamped; TRL clamps nothing. verl's `k3+` is K3 straight through.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KlPenalty {
@@ -136,6 +146,31 @@ pub fn kl_estimates(
     Ok(estimates)
 }
 
+/// The divergence a controller steers by: mean of `kl`, `[batch, seq]`, over the response tokens of each row, then over
+/// the rows that have one.
+///
+/// # Errors
+/// Lengths differ, no row has a response token, or a number is not finite.
+pub fn sequence_mean_kl<'a>(kl: &[f32], response_mask: &[bool], rows: impl Into<Rows<'a>>) -> Result<f64> {
+    same_length("kl", kl.len(), "response_mask", response_mask.len())?;
+    let (mut total, mut num_rows) = (0.0, 0_usize);
+    for range in rows.into().ranges(kl.len())? {
+        let (mut sum, mut num_tokens) = (0.0, 0_usize);
+        for index in range.filter(|&index| response_mask[index]) {
+            sum += finite("kl", index, kl[index].into())?;
+            num_tokens += 1;
+        }
+        if num_tokens > 0 {
+            total += sum / num_tokens as f64;
+            num_rows += 1;
+        }
+    }
+    if num_rows == 0 {
+        return Err(Error::EmptyBatch { what: "rows with a response token" });
+    }
+    Ok(total / num_rows as f64)
+}
+
 fn check(log_probs: &[f32], ref_log_probs: &[f32], response_mask: &[bool], penalty: KlPenalty) -> Result<()> {
     same_length("log_probs", log_probs.len(), "response_mask", response_mask.len())?;
     same_length("ref_log_probs", ref_log_probs.len(), "response_mask", response_mask.len())?;
@@ -145,61 +180,4 @@ fn check(log_probs: &[f32], ref_log_probs: &[f32], response_mask: &[bool], penal
 fn log_ratio(log_probs: &[f32], ref_log_probs: &[f32], index: usize) -> Result<f64> {
     let log_prob = finite("log_probs", index, log_probs[index].into())?;
     Ok(log_prob - finite("ref_log_probs", index, ref_log_probs[index].into())?)
-}
-
-/// Chooses `kl_coef`. It is both the configuration and the state: a checkpoint saves it as it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum KlController {
-    /// Always `kl_coef`.
-    Fixed {
-        /// The coefficient.
-        kl_coef: f64,
-    },
-    /// Steers the measured divergence to `target`. Ziegler et al. 2019, section 2.2: <https://arxiv.org/abs/1909.08593>.
-    Adaptive {
-        /// The present coefficient.
-        kl_coef: f64,
-        /// The wished divergence, in nats per token.
-        target: f64,
-        /// Samples over which a full correction (20 %) builds up.
-        horizon: f64,
-    },
-}
-
-impl KlController {
-    /// Checks that the coefficient is not negative and that target and horizon are positive.
-    pub fn validate(&self) -> Result<()> {
-        let kl_coef = self.kl_coef();
-        ensure(kl_coef >= 0.0 && kl_coef.is_finite(), "kl_coef", kl_coef, "must be finite and at least 0")?;
-        if let KlController::Adaptive { target, horizon, .. } = *self {
-            ensure(target > 0.0 && target.is_finite(), "target", target, "must be finite and positive")?;
-            ensure(horizon > 0.0 && horizon.is_finite(), "horizon", horizon, "must be finite and positive")?;
-        }
-        Ok(())
-    }
-
-    /// The coefficient to use now.
-    pub fn kl_coef(&self) -> f64 {
-        match *self {
-            KlController::Fixed { kl_coef } | KlController::Adaptive { kl_coef, .. } => kl_coef,
-        }
-    }
-
-    /// Takes note of a step of `num_samples` samples with `mean_kl`: the token mean per sequence, then mean over sequences.
-    ///
-    /// # Errors
-    /// `mean_kl` is not finite, a setting is bad, or the step is so large against `horizon` that the coefficient would
-    /// reach 0.
-    pub fn update(&mut self, mean_kl: f64, num_samples: usize) -> Result<()> {
-        self.validate()?;
-        finite("mean_kl", 0, mean_kl)?;
-        if let KlController::Adaptive { kl_coef, target, horizon } = self {
-            let error = (mean_kl / *target - 1.0).clamp(-0.2, 0.2);
-            let factor = 1.0 + error * num_samples as f64 / *horizon;
-            ensure(factor > 0.0, "horizon", *horizon, "must be above a fifth of the samples of a step")?;
-            *kl_coef *= factor;
-        }
-        Ok(())
-    }
 }

@@ -12,14 +12,18 @@ pub mod advantages;
 pub mod cross_entropy;
 pub mod entropy;
 pub mod error;
+pub mod importance;
 pub mod kl;
 pub mod masked;
 pub mod policy_loss;
+pub mod preference_loss;
 pub mod random;
 pub mod returns;
+pub mod reward_loss;
 pub mod rewards;
 pub mod rows;
 pub mod schedule;
+pub mod selection;
 pub mod statistics;
 pub mod value_loss;
 

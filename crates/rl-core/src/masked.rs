@@ -11,10 +11,12 @@ use crate::rows::Rows;
 
 /// How per-token losses become one number. Rows without a response token are left out of every mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case", from = "StrictReduction")]
 pub enum Reduction {
     /// Sum over the response tokens of the step, divided by their number.
     TokenMean,
+    /// Sum over the response tokens of the step (verl's `token-sum`).
+    TokenSum,
     /// Token mean of each micro-batch, then mean over micro-batches: depends on how the step is split.
     TokenMeanLocal,
     /// Mean over the tokens of a row, then mean over the rows of the step.
@@ -22,15 +24,44 @@ pub enum Reduction {
     /// Sum over the tokens of a row, then mean over the rows of the step.
     SeqMeanTokenSum,
     /// Sum over the step, divided by `rows * max_length`. Liu et al. 2025 (Dr. GRPO): <https://arxiv.org/abs/2503.20783>.
+    /// verl's `seq-mean-token-sum-norm` is this since it divides by the sequences of the global batch too.
     ConstNorm {
         /// The longest response that could have been generated, in tokens.
         max_length: usize,
     },
-    /// Sum over the step, divided by `length` and not by the number of rows.
+    /// Sum over the step, divided by `length` and not by the number of rows (verl's `seq-mean-token-sum-norm` of early
+    /// 2026).
     SeqSumNorm {
         /// The divisor, in tokens; absent, the widest row of the step, padding included.
         length: Option<usize>,
     },
+}
+
+/// As [`Reduction`] is read: variants without fields ignore unknown keys in serde, empty ones refuse them.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum StrictReduction {
+    TokenMean {},
+    TokenSum {},
+    TokenMeanLocal {},
+    SeqMeanTokenMean {},
+    SeqMeanTokenSum {},
+    ConstNorm { max_length: usize },
+    SeqSumNorm { length: Option<usize> },
+}
+
+impl From<StrictReduction> for Reduction {
+    fn from(reduction: StrictReduction) -> Self {
+        match reduction {
+            StrictReduction::TokenMean {} => Reduction::TokenMean,
+            StrictReduction::TokenSum {} => Reduction::TokenSum,
+            StrictReduction::TokenMeanLocal {} => Reduction::TokenMeanLocal,
+            StrictReduction::SeqMeanTokenMean {} => Reduction::SeqMeanTokenMean,
+            StrictReduction::SeqMeanTokenSum {} => Reduction::SeqMeanTokenSum,
+            StrictReduction::ConstNorm { max_length } => Reduction::ConstNorm { max_length },
+            StrictReduction::SeqSumNorm { length } => Reduction::SeqSumNorm { length },
+        }
+    }
 }
 
 /// What a step holds, for the denominators of [`Reduction::token_weights`].
@@ -67,6 +98,14 @@ impl StepCounts {
         }
         counts.num_micro_batches = usize::from(counts.num_tokens > 0);
         Ok(counts)
+    }
+
+    /// The same counts with rows without a response token counted as sequences, so that they lower the means over rows.
+    ///
+    /// TRL does this for its `grpo`, `sapo`, `luspo` and `dr_grpo` losses, where a wholly masked (for example truncated)
+    /// response is a sequence of loss 0; so does verl for GMPO. OpenRLHF and verl leave such rows out otherwise, as here.
+    pub fn counting_masked_rows(self) -> Self {
+        StepCounts { num_sequences: self.num_sequences + self.num_masked_rows, num_masked_rows: 0, ..self }
     }
 
     /// Adds the counts of another micro-batch or rank of the same step.
@@ -115,6 +154,7 @@ impl Reduction {
             let row_tokens = response_mask[range.clone()].iter().filter(|&&token| token).count();
             let divisor = match self {
                 Reduction::TokenMean => step.num_tokens as f64,
+                Reduction::TokenSum => 1.0,
                 Reduction::TokenMeanLocal => local.num_tokens as f64 * step.num_micro_batches as f64,
                 Reduction::SeqMeanTokenMean => row_tokens as f64 * step.num_sequences as f64,
                 Reduction::SeqMeanTokenSum => step.num_sequences as f64,
@@ -163,6 +203,25 @@ impl<'a> From<&'a Vec<f64>> for Normalizer<'a> {
     }
 }
 
+impl Normalizer<'_> {
+    /// Checks that it fits a mask of `length` tokens and that the step is not empty.
+    pub(crate) fn check(self, length: usize) -> Result<()> {
+        match self {
+            Normalizer::NumTokens(0) => Err(Error::EmptyBatch { what: "num_tokens" }),
+            Normalizer::NumTokens(_) => Ok(()),
+            Normalizer::Weights(weights) => same_length("weights", weights.len(), "response_mask", length),
+        }
+    }
+
+    /// Weight of one response token.
+    pub(crate) fn weight(self, index: usize) -> Result<f64> {
+        match self {
+            Normalizer::NumTokens(num_tokens) => Ok(1.0 / num_tokens as f64),
+            Normalizer::Weights(weights) => finite("weights", index, weights[index]),
+        }
+    }
+}
+
 /// `sum(weight * value)` over the response tokens; `values` is `[batch, seq]`.
 ///
 /// # Errors
@@ -189,17 +248,10 @@ pub(crate) fn weigh(
     gradient_name: &'static str,
     mut token: impl FnMut(usize) -> Result<(f64, f64)>,
 ) -> Result<WeightedSum> {
-    match normalizer {
-        Normalizer::NumTokens(0) => return Err(Error::EmptyBatch { what: "num_tokens" }),
-        Normalizer::NumTokens(_) => {}
-        Normalizer::Weights(weights) => same_length("weights", weights.len(), "response_mask", response_mask.len())?,
-    }
+    normalizer.check(response_mask.len())?;
     let mut sum = WeightedSum { loss: 0.0, gradient: vec![0.0; response_mask.len()], num_tokens: 0 };
     for index in (0..response_mask.len()).filter(|&index| response_mask[index]) {
-        let weight = match normalizer {
-            Normalizer::NumTokens(num_tokens) => 1.0 / num_tokens as f64,
-            Normalizer::Weights(weights) => finite("weights", index, weights[index])?,
-        };
+        let weight = normalizer.weight(index)?;
         let (loss, derivative) = token(index)?;
         sum.loss = finite("loss", index, sum.loss + weight * loss)?;
         sum.gradient[index] = finite_f32(gradient_name, index, weight * derivative)?;

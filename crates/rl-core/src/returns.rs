@@ -1,7 +1,9 @@
 //! Discounted returns and generalized advantage estimation, over tokens and over episode steps.
 //!
-//! Masked tokens are not actions: time stands still there, so value and advantage pass over padding and over text that the
-//! environment wrote unchanged.
+//! Masked tokens are not actions. As a rule time stands still there, so value and advantage pass over padding and over
+//! text that the environment wrote unchanged; [`MaskedTime`] can say otherwise.
+
+use std::ops::Range;
 
 use crate::error::{Error, Result, ensure, finite, finite_f32, same_length};
 use crate::rows::Rows;
@@ -23,11 +25,29 @@ pub enum EpisodeBoundary {
     TerminatedOrTruncated,
     /// Only the end of the game: after a truncated step the next episode leaks in. Kept to reproduce published runs.
     TerminatedOnly,
+    /// As `TerminatedOnly`, but a truncated step has advantage 0 and its own value as return: "proper time limits" of some
+    /// older code. It hides the failure that the truncation was; kept to reproduce published runs.
+    ZeroTruncated,
+}
+
+/// What a masked token between the response tokens of one row does to time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskedTime {
+    /// Nothing: the next response token follows at once (verl).
+    #[default]
+    StandsStill,
+    /// It is a step with reward 0 and value 0, which is discounted (OpenRLHF, TRL). The same for rows without a gap, and
+    /// for any row when `gamma` and `gae_lambda` are 1. Padding after the last response token never counts.
+    Passes,
 }
 
 /// `return_t = reward_t + gamma * return_{t+1}` over the response tokens of each row.
 ///
 /// `token_rewards` is `[batch, seq]`; where `response_mask` is false nothing is read and the result is 0.
+///
+/// OpenRLHF and TRL discount over masked tokens inside a response, and OpenRLHF leaves sums in masked positions, which its
+/// loss does not read; verl passes over them.
 ///
 /// # Errors
 /// Lengths differ, `gamma` is outside `[0, 1]`, or a number is not finite.
@@ -36,13 +56,18 @@ pub fn discounted_returns<'a>(
     response_mask: &[bool],
     rows: impl Into<Rows<'a>>,
     gamma: f64,
+    masked_time: MaskedTime,
 ) -> Result<Vec<f32>> {
     same_length("token_rewards", token_rewards.len(), "response_mask", response_mask.len())?;
     unit_interval("gamma", gamma)?;
     let mut returns = vec![0.0; token_rewards.len()];
     for range in rows.into().ranges(token_rewards.len())? {
         let mut next = 0.0;
-        for index in range.rev().filter(|&index| response_mask[index]) {
+        for index in acting(range, response_mask, masked_time) {
+            if !response_mask[index] {
+                next *= gamma;
+                continue;
+            }
             next = finite("token_rewards", index, token_rewards[index].into())? + gamma * next;
             returns[index] = finite_f32("returns", index, next)?;
         }
@@ -59,6 +84,10 @@ pub fn discounted_returns<'a>(
 /// `token_rewards` and `values` are `[batch, seq]`, `bootstrap_values` is `[batch]`; where `response_mask` is false
 /// nothing is read and the result is 0.
 ///
+/// verl whitens inside its function and carries value and advantage over masked tokens, as here by default; OpenRLHF sets
+/// values and rewards of masked tokens to 0 and counts them as steps ([`MaskedTime::Passes`]); TRL's PPO does that too, and
+/// gives the token after the last one the score and a value.
+///
 /// Schulman et al. 2016, eq. 16: <https://arxiv.org/abs/1506.02438>.
 ///
 /// # Errors
@@ -71,6 +100,7 @@ pub fn token_gae<'a>(
     rows: impl Into<Rows<'a>>,
     gamma: f64,
     gae_lambda: f64,
+    masked_time: MaskedTime,
 ) -> Result<Gae> {
     same_length("token_rewards", token_rewards.len(), "response_mask", response_mask.len())?;
     same_length("values", values.len(), "response_mask", response_mask.len())?;
@@ -89,7 +119,12 @@ pub fn token_gae<'a>(
             _ => 0.0,
         };
         let mut next_advantage = 0.0;
-        for index in range.rev().filter(|&index| response_mask[index]) {
+        for index in acting(range, response_mask, masked_time) {
+            if !response_mask[index] {
+                next_advantage = gamma * (next_value + gae_lambda * next_advantage);
+                next_value = 0.0;
+                continue;
+            }
             let reward = finite("token_rewards", index, token_rewards[index].into())?;
             let value = finite("values", index, values[index].into())?;
             next_advantage = reward + gamma * next_value - value + gamma * gae_lambda * next_advantage;
@@ -140,6 +175,9 @@ pub fn episode_gae(
         };
         let value = finite("values", step, values[step].into())?;
         next_advantage = finite("rewards", step, rewards[step].into())? + future - value;
+        if truncated[step] && boundary == EpisodeBoundary::ZeroTruncated {
+            next_advantage = 0.0;
+        }
         next_value = value;
         gae.put(step, next_advantage, value)?;
     }
@@ -154,6 +192,13 @@ impl Gae {
     }
 }
 
-fn unit_interval(name: &'static str, value: f64) -> Result<()> {
+/// Positions of a row that matter, last first: its response tokens, and where time passes the masked ones between them.
+fn acting(range: Range<usize>, response_mask: &[bool], masked_time: MaskedTime) -> impl Iterator<Item = usize> {
+    let last = range.clone().rev().find(|&index| response_mask[index]);
+    let range = last.map_or(range.start..range.start, |last| range.start..last + 1);
+    range.rev().filter(move |&index| response_mask[index] || masked_time == MaskedTime::Passes)
+}
+
+pub(crate) fn unit_interval(name: &'static str, value: f64) -> Result<()> {
     ensure((0.0..=1.0).contains(&value), name, value, "must be in [0, 1]")
 }

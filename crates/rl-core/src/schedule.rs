@@ -1,4 +1,11 @@
 //! Learning-rate schedules: the rate as a function of the optimizer steps already taken.
+//!
+//! [`Schedule`] counts in steps; [`ScheduleConfig`] may speak of shares of the run and becomes a [`Schedule`] once the
+//! length of the run is known. Factors per parameter group are the trainer's.
+
+mod plan;
+
+pub use plan::{ScheduleConfig, ScheduleShape, Warmup};
 
 use std::f64::consts::PI;
 
@@ -51,6 +58,27 @@ pub enum Schedule {
         /// The floor as a fraction of the peak, in `[0, 1]`.
         floor_fraction: f64,
     },
+    /// As cosine, down to a rate instead of a fraction of the peak, which is kept.
+    CosineTo {
+        /// The peak rate.
+        learning_rate: f64,
+        /// Steps until the peak; 0 starts there.
+        warmup_steps: usize,
+        /// The step that first has the end rate.
+        total_steps: usize,
+        /// The end rate, at most the peak.
+        end_learning_rate: f64,
+    },
+    /// Linear warm-up from 0, then `learning_rate * sqrt(timescale / (step - warmup_steps + timescale))`.
+    InverseSqrt {
+        /// The peak rate.
+        learning_rate: f64,
+        /// Steps until the peak; 0 starts there.
+        warmup_steps: usize,
+        /// Steps after which the rate is the peak over the square root of 2; commonly `warmup_steps`, or 10000 without
+        /// warm-up.
+        timescale: usize,
+    },
 }
 
 impl Schedule {
@@ -60,13 +88,23 @@ impl Schedule {
         | Schedule::LinearWarmup { learning_rate, .. }
         | Schedule::LogWarmup { learning_rate, .. }
         | Schedule::Linear { learning_rate, .. }
-        | Schedule::Cosine { learning_rate, .. }) = *self;
+        | Schedule::Cosine { learning_rate, .. }
+        | Schedule::CosineTo { learning_rate, .. }
+        | Schedule::InverseSqrt { learning_rate, .. }) = *self;
         let good = learning_rate >= 0.0 && learning_rate.is_finite();
         ensure(good, "learning_rate", learning_rate, "must be finite and at least 0")?;
         match *self {
             Schedule::Constant { .. } | Schedule::LinearWarmup { .. } => Ok(()),
             Schedule::LogWarmup { warmup_steps, .. } => {
                 ensure(warmup_steps >= 2, "warmup_steps", warmup_steps as f64, "must be at least 2, since ln(1) is 0")
+            }
+            Schedule::InverseSqrt { timescale, .. } => {
+                ensure(timescale > 0, "timescale", timescale as f64, "must be positive")
+            }
+            Schedule::CosineTo { warmup_steps, total_steps, end_learning_rate, .. } => {
+                ensure(warmup_steps < total_steps, "warmup_steps", warmup_steps as f64, "must be below total_steps")?;
+                let good = (0.0..=learning_rate).contains(&end_learning_rate);
+                ensure(good, "end_learning_rate", end_learning_rate, "must be at least 0 and at most learning_rate")
             }
             Schedule::Linear { warmup_steps, total_steps, floor_fraction, .. }
             | Schedule::Cosine { warmup_steps, total_steps, floor_fraction, .. } => {
@@ -95,8 +133,16 @@ impl Schedule {
                 learning_rate * warmup(step, warmup_steps) * (floor_fraction + (1.0 - floor_fraction) * height)
             }
             Schedule::Cosine { learning_rate, warmup_steps, total_steps, floor_fraction } => {
-                let height = 0.5 * (1.0 + (PI * progress(step, warmup_steps, total_steps)).cos());
+                let height = half_cosine(step, warmup_steps, total_steps);
                 learning_rate * warmup(step, warmup_steps) * (floor_fraction + (1.0 - floor_fraction) * height)
+            }
+            Schedule::CosineTo { learning_rate, warmup_steps, total_steps, end_learning_rate } => {
+                let height = half_cosine(step, warmup_steps, total_steps);
+                warmup(step, warmup_steps) * (end_learning_rate + (learning_rate - end_learning_rate) * height)
+            }
+            Schedule::InverseSqrt { learning_rate, warmup_steps, timescale } => {
+                let after = step.saturating_sub(warmup_steps) as f64 / timescale as f64;
+                learning_rate * warmup(step, warmup_steps) / (1.0 + after).sqrt()
             }
         }
     }
@@ -114,6 +160,11 @@ pub fn warmup_steps(fraction: f64, total_steps: usize) -> Result<usize> {
 
 fn warmup(step: usize, warmup_steps: usize) -> f64 {
     if step >= warmup_steps { 1.0 } else { step as f64 / warmup_steps as f64 }
+}
+
+/// 1 at the end of warm-up, 0 from `total_steps` on.
+fn half_cosine(step: usize, warmup_steps: usize, total_steps: usize) -> f64 {
+    0.5 * (1.0 + (PI * progress(step, warmup_steps, total_steps)).cos())
 }
 
 /// 0 until the end of warm-up, 1 from `total_steps` on.

@@ -28,6 +28,14 @@ pub enum Error {
         /// What was wrong with it.
         source: serde_json::Error,
     },
+    /// A field of a row that does not hold what the record needs. In a file it comes inside [`Error::Line`].
+    #[error("field `{field}`: {problem}")]
+    Field {
+        /// Name of the field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A record could not be written as JSON, or a configuration file is not JSON.
     #[error("`{path}`: {source}")]
     Json {
@@ -167,6 +175,12 @@ pub enum Error {
         /// Index of the row.
         row: usize,
     },
+    /// A pair whose two responses are the same tokens, so that neither can be preferred.
+    #[error("row {row}: the chosen and the rejected response are the same; drop such rows")]
+    IdenticalPair {
+        /// Index of the row.
+        row: usize,
+    },
     /// A row whose conversation could not be turned into an example.
     #[error("row {row}: {source}")]
     Row {
@@ -190,6 +204,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn file(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
         Error::File { action, path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn field(field: &'static str, problem: impl Into<String>) -> Self {
+        Error::Field { field, problem: problem.into() }
     }
 
     pub(crate) fn tokenizer(action: impl Into<String>, error: impl std::fmt::Display) -> Self {

@@ -16,6 +16,7 @@ use crate::chat_template::{ChatTemplate, mark_absent_from, read_json};
 use crate::control_text::{ContentTokens, Marked, Spans};
 use crate::error::{Error, Result};
 use crate::jsonl::write_atomic;
+use crate::preference_example::Seams;
 use crate::record::{ChatRecord, Message, Role};
 use crate::tokenizer::Tokenizer;
 
@@ -220,37 +221,52 @@ impl Renderer {
     /// [`Error::PromptNotPrefix`], [`Error::Seam`], [`Error::StopNotCovered`], [`Error::StopInsideAnswer`],
     /// [`Error::NoAnswer`].
     pub fn example(&self, messages: &[Message], train_on: TrainOn) -> Result<Example> {
+        let last_answer = messages.iter().rposition(|message| message.role == Role::Assistant);
+        if last_answer.is_none() && train_on != TrainOn::All {
+            return Err(Error::NoAnswer);
+        }
+        let trained = |index| match train_on {
+            TrainOn::Assistant => true,
+            TrainOn::LastAssistant => last_answer == Some(index),
+            TrainOn::All => false,
+        };
+        let mut example = self.masked(messages, trained, Seams::Error)?;
+        if train_on == TrainOn::All {
+            example.trainable.fill(true);
+        }
+        Ok(example)
+    }
+
+    /// Ids of a whole conversation; trainable are the assistant's messages whose index `trained` accepts.
+    pub(crate) fn masked(
+        &self,
+        messages: &[Message],
+        trained: impl Fn(usize) -> bool,
+        seams: Seams,
+    ) -> Result<Example> {
         let (text, tokens) = self.encode(messages, Ending::Whole)?;
         if self.content_tokens == ContentTokens::Text && text != self.template.render(messages, false)? {
             return Err(Error::ControlTextRead);
         }
         let ids: Vec<u32> = tokens.iter().map(|(id, _)| *id).collect();
-        let last_answer = messages.iter().rposition(|message| message.role == Role::Assistant);
-        if last_answer.is_none() && train_on != TrainOn::All {
-            return Err(Error::NoAnswer);
-        }
-
-        let mut trainable = vec![train_on == TrainOn::All; ids.len()];
+        let mut trainable = vec![false; ids.len()];
         let mut roles = vec![None; ids.len()];
         for (index, message) in messages.iter().enumerate() {
             let is_answer = message.role == Role::Assistant;
-            let trained = is_answer
-                && match train_on {
-                    TrainOn::Assistant => true,
-                    TrainOn::LastAssistant => last_answer == Some(index),
-                    TrainOn::All => false,
-                };
+            let trained = is_answer && trained(index);
             let span = match is_answer.then(|| self.answer_span(messages, index, &text)) {
                 Some(Ok(span)) => Some(span),
                 Some(Err(error)) if trained => return Err(error),
                 _ => self.content_span(messages, index, &text)?,
             };
             let Some(span) = span else { continue };
-            let covered = tokens.partition_point(|(_, bytes)| bytes.start < span.start)
-                ..tokens.partition_point(|(_, bytes)| bytes.start < span.end);
+            let covered = tokens.partition_point(|(_, bytes)| match seams {
+                Seams::Response if trained => bytes.end <= span.start,
+                _ => bytes.start < span.start,
+            })..tokens.partition_point(|(_, bytes)| bytes.start < span.end);
             roles[covered.clone()].fill(Some(message.role));
             if trained {
-                self.check_seams(messages, index, &text, &tokens, &span, covered.start)?;
+                self.check_seams(messages, index, &text, &tokens, &span, covered.start, seams)?;
                 trainable[covered].fill(true);
             }
         }
@@ -367,9 +383,16 @@ impl Renderer {
         tokens: &[(u32, Range<usize>)],
         span: &Range<usize>,
         before: usize,
+        seams: Seams,
     ) -> Result<()> {
         let straddles = |at: usize| tokens.iter().any(|(_, bytes)| bytes.start < at && at < bytes.end);
-        if straddles(span.start) || straddles(span.end) {
+        if straddles(span.end) {
+            return Err(Error::Seam { message });
+        }
+        if seams == Seams::Response {
+            return Ok(());
+        }
+        if straddles(span.start) {
             return Err(Error::Seam { message });
         }
         let ids_before = tokens[..before].iter().map(|(id, _)| id);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::preference_example::{PreferenceExample, PromptExample, UnpairedExample};
 use crate::render::Example;
 
 /// What becomes of an example above the length limit.
@@ -13,9 +14,11 @@ pub enum Truncation {
     Error,
     /// The row is dropped and counted.
     Drop,
-    /// Tokens are cut from the start; the end, with its answer, stays.
+    /// Tokens are cut from the start; the end, with its answer, stays. Both sides of a pair lose the same tokens, and
+    /// a cut that would reach a response of preference data leaves a row without a target.
     Left,
-    /// Tokens are cut from the end; a cut answer then has no end-of-turn token.
+    /// Tokens are cut from the end; a cut answer then has no end-of-turn token. Not for prompts alone, which would lose
+    /// the header of the answer.
     Right,
 }
 
@@ -29,19 +32,23 @@ pub enum Unusable {
     Drop,
 }
 
-/// Rules of [`select`]. None has a default, because each moves results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Rules of [`select`]. Those that every run needs have no default, because each moves results.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelectionPolicy {
-    /// Most tokens of an example; 2 or more.
+    /// Most tokens of an example, of each side of a pair, or of a prompt alone; 2 or more.
     pub max_length: usize,
     /// For longer ones.
     pub too_long: Truncation,
-    /// For conversations that failed to render and for examples without a target token.
+    /// For conversations that failed to render, for examples without a target token and for pairs of equal sides.
     pub unusable: Unusable,
+    /// Rows with more prompt tokens than this share of `max_length` are dropped and counted; above 0, at most 1; none
+    /// by default. The prompt ends at the first target token, before any cut.
+    #[serde(default)]
+    pub max_prompt_share: Option<f64>,
 }
 
-/// What [`select`] did, by reason. `rows = kept + dropped_too_long + dropped_untrainable + dropped_unrenderable`.
+/// What [`select`] did, by reason. `rows` is `kept` and all that begin with `dropped` together.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SelectionReport {
     /// Rows seen.
@@ -54,13 +61,22 @@ pub struct SelectionReport {
     pub tokens_cut: usize,
     /// Rows above the limit, dropped.
     pub dropped_too_long: usize,
+    /// Rows whose prompt takes more than its share, dropped.
+    #[serde(default)]
+    pub dropped_long_prompt: usize,
+    /// Pairs whose two responses are the same tokens (possibly after a cut), dropped.
+    #[serde(default)]
+    pub dropped_identical: usize,
     /// Rows without a target token (possibly after a cut), dropped.
     pub dropped_untrainable: usize,
     /// Rows whose conversation could not be turned into an example, dropped.
     pub dropped_unrenderable: usize,
     /// Row and message of the first such failure.
     pub first_failure: Option<String>,
-    /// Tokens of the kept rows.
+    /// Kept rows in which a token of the prompt was given to the response, see [`crate::Seams::Response`].
+    #[serde(default)]
+    pub merged_seams: usize,
+    /// Tokens of the kept rows, of a pair those of both sides.
     pub tokens: usize,
     /// Target tokens of the kept rows.
     pub trainable_tokens: usize,
@@ -68,23 +84,55 @@ pub struct SelectionReport {
 
 /// The kept examples.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selection {
+pub struct Selection<T = Example> {
     /// In the order of the rows.
-    pub examples: Vec<Example>,
+    pub examples: Vec<T>,
     /// For each example the index of its row.
     pub rows: Vec<usize>,
     /// The counts.
     pub report: SelectionReport,
 }
 
-/// Applies `policy` to rows as [`crate::Renderer::examples`] gives them.
+/// A tokenised row that [`select`] can measure and cut.
+pub trait Selectable {
+    /// Its sequences: one, for a pair two, for a prompt alone none.
+    fn sides(&self) -> Vec<&Example>;
+
+    /// Tokens before the first target.
+    fn num_prompt(&self) -> usize;
+
+    /// Tokens of its longest sequence.
+    fn longest(&self) -> usize {
+        self.sides().iter().map(|side| side.ids.len()).max().unwrap_or(self.num_prompt())
+    }
+
+    /// Whether a token of the prompt was given to a response.
+    fn merged_seam(&self) -> bool {
+        false
+    }
+
+    /// Removes the first `count` tokens of every sequence.
+    fn cut_left(&mut self, count: usize);
+
+    /// Keeps the first `limit` tokens of every sequence. An error if the row makes no sense without its end.
+    fn cut_right(&mut self, limit: usize) -> Result<()>;
+}
+
+/// Applies `policy` to rows as [`crate::Renderer::examples`] and its siblings give them.
 ///
-/// Errors name the row: [`Error::TooLong`], [`Error::Untrainable`], [`Error::Row`], each only where the policy says
-/// `error`.
-pub fn select(rows: impl IntoIterator<Item = Result<Example>>, policy: &SelectionPolicy) -> Result<Selection> {
+/// Errors name the row: [`Error::TooLong`], [`Error::Untrainable`], [`Error::IdenticalPair`], [`Error::Row`], each only
+/// where the policy says `error`.
+pub fn select<T: Selectable>(
+    rows: impl IntoIterator<Item = Result<T>>,
+    policy: &SelectionPolicy,
+) -> Result<Selection<T>> {
     if policy.max_length < 2 {
         let value = policy.max_length.to_string();
         return Err(Error::Setting { name: "max_length", value, rule: "must be 2 or more: a token and its predictor" });
+    }
+    if let Some(share) = policy.max_prompt_share.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+        let rule = "must be above 0 and at most 1";
+        return Err(Error::Setting { name: "max_prompt_share", value: share.to_string(), rule });
     }
     let mut selection = Selection { examples: Vec::new(), rows: Vec::new(), report: SelectionReport::default() };
     for (row, example) in rows.into_iter().enumerate() {
@@ -94,8 +142,8 @@ pub fn select(rows: impl IntoIterator<Item = Result<Example>>, policy: &Selectio
     Ok(selection)
 }
 
-impl Selection {
-    fn consider(&mut self, row: usize, example: Result<Example>, policy: &SelectionPolicy) -> Result<()> {
+impl<T: Selectable> Selection<T> {
+    fn consider(&mut self, row: usize, example: Result<T>, policy: &SelectionPolicy) -> Result<()> {
         let report = &mut self.report;
         let mut example = match (example, policy.unusable) {
             (Ok(example), _) => example,
@@ -106,45 +154,159 @@ impl Selection {
                 return Ok(());
             }
         };
-        let (length, limit) = (example.ids.len(), policy.max_length);
-        let excess = length.saturating_sub(limit);
-        if excess > 0 {
+        let (length, limit) = (example.longest(), policy.max_length);
+        if policy.max_prompt_share.is_some_and(|share| example.num_prompt() as f64 > share * limit as f64) {
+            report.dropped_long_prompt += 1;
+            return Ok(());
+        }
+        let before = num_tokens(&example);
+        if length > limit {
             match policy.too_long {
                 Truncation::Error => return Err(Error::TooLong { row, length, limit }),
                 Truncation::Drop => {
                     report.dropped_too_long += 1;
                     return Ok(());
                 }
-                Truncation::Left => example.keep(excess..length),
-                Truncation::Right => example.keep(0..limit),
+                Truncation::Left => example.cut_left(length - limit),
+                Truncation::Right => example.cut_right(limit)?,
             }
         }
-        if example.num_trainable() == 0 {
+        let sides = example.sides();
+        let untrainable = sides.iter().any(|side| side.num_trainable() == 0);
+        let identical = matches!(sides[..], [a, b] if a.ids == b.ids);
+        if untrainable || identical {
             return match policy.unusable {
-                Unusable::Error => Err(Error::Untrainable { row }),
+                Unusable::Error if untrainable => Err(Error::Untrainable { row }),
+                Unusable::Error => Err(Error::IdenticalPair { row }),
                 Unusable::Drop => {
-                    report.dropped_untrainable += 1;
+                    *if untrainable { &mut report.dropped_untrainable } else { &mut report.dropped_identical } += 1;
                     Ok(())
                 }
             };
         }
         report.kept += 1;
-        report.truncated += usize::from(excess > 0);
-        report.tokens_cut += excess;
-        report.tokens += example.ids.len();
-        report.trainable_tokens += example.num_trainable();
+        report.truncated += usize::from(length > limit);
+        report.tokens_cut += before - num_tokens(&example);
+        report.merged_seams += usize::from(example.merged_seam());
+        report.tokens += num_tokens(&example);
+        report.trainable_tokens += sides.iter().map(|side| side.num_trainable()).sum::<usize>();
         self.examples.push(example);
         self.rows.push(row);
         Ok(())
     }
 }
 
+impl Selectable for Example {
+    fn sides(&self) -> Vec<&Example> {
+        vec![self]
+    }
+
+    fn num_prompt(&self) -> usize {
+        self.trainable.iter().position(|&flag| flag).unwrap_or(self.ids.len())
+    }
+
+    fn cut_left(&mut self, count: usize) {
+        self.keep(count..self.ids.len());
+    }
+
+    fn cut_right(&mut self, limit: usize) -> Result<()> {
+        self.keep(0..limit.min(self.ids.len()));
+        Ok(())
+    }
+}
+
+impl Selectable for PreferenceExample {
+    fn sides(&self) -> Vec<&Example> {
+        vec![&self.chosen, &self.rejected]
+    }
+
+    fn num_prompt(&self) -> usize {
+        self.prompt_ids.len()
+    }
+
+    fn merged_seam(&self) -> bool {
+        self.merged_seam
+    }
+
+    fn cut_left(&mut self, count: usize) {
+        cut_prompt(&mut self.prompt_ids, [&mut self.chosen, &mut self.rejected], count);
+    }
+
+    fn cut_right(&mut self, limit: usize) -> Result<()> {
+        cut_ends(&mut self.prompt_ids, [&mut self.chosen, &mut self.rejected], limit)
+    }
+}
+
+impl Selectable for UnpairedExample {
+    fn sides(&self) -> Vec<&Example> {
+        vec![&self.completion]
+    }
+
+    fn num_prompt(&self) -> usize {
+        self.prompt_ids.len()
+    }
+
+    fn merged_seam(&self) -> bool {
+        self.merged_seam
+    }
+
+    fn cut_left(&mut self, count: usize) {
+        cut_prompt(&mut self.prompt_ids, [&mut self.completion], count);
+    }
+
+    fn cut_right(&mut self, limit: usize) -> Result<()> {
+        cut_ends(&mut self.prompt_ids, [&mut self.completion], limit)
+    }
+}
+
+impl Selectable for PromptExample {
+    fn sides(&self) -> Vec<&Example> {
+        Vec::new()
+    }
+
+    fn num_prompt(&self) -> usize {
+        self.prompt_ids.len()
+    }
+
+    fn cut_left(&mut self, count: usize) {
+        self.prompt_ids.drain(..count.min(self.prompt_ids.len()));
+    }
+
+    fn cut_right(&mut self, _: usize) -> Result<()> {
+        let rule = "a prompt cut at its end loses the header of the answer; choose error, drop or left";
+        Err(Error::Setting { name: "too_long", value: "right".into(), rule })
+    }
+}
+
 impl Example {
-    fn keep(&mut self, range: std::ops::Range<usize>) {
+    pub(crate) fn keep(&mut self, range: std::ops::Range<usize>) {
         self.ids = self.ids[range.clone()].to_vec();
         self.trainable = self.trainable[range.clone()].to_vec();
         self.roles = self.roles[range].to_vec();
     }
+}
+
+/// Tokens of all sequences.
+fn num_tokens(example: &impl Selectable) -> usize {
+    let sides = example.sides();
+    if sides.is_empty() { example.num_prompt() } else { sides.iter().map(|side| side.ids.len()).sum() }
+}
+
+/// A response keeps all its tokens, and one of the prompt to predict the first of them, or nothing is left to train.
+fn cut_prompt<const N: usize>(prompt_ids: &mut Vec<u32>, sides: [&mut Example; N], count: usize) {
+    let reaches_response = count >= prompt_ids.len();
+    prompt_ids.drain(..count.min(prompt_ids.len()));
+    for side in sides {
+        side.keep(count.min(side.ids.len())..side.ids.len());
+        if reaches_response {
+            side.trainable.fill(false);
+        }
+    }
+}
+
+fn cut_ends<const N: usize>(prompt_ids: &mut Vec<u32>, sides: [&mut Example; N], limit: usize) -> Result<()> {
+    prompt_ids.truncate(limit);
+    sides.into_iter().try_for_each(|side| side.cut_right(limit))
 }
 
 #[cfg(test)]
@@ -161,7 +323,7 @@ mod tests {
     }
 
     fn policy(too_long: Truncation, unusable: Unusable) -> SelectionPolicy {
-        SelectionPolicy { max_length: 3, too_long, unusable }
+        SelectionPolicy { max_length: 3, too_long, unusable, max_prompt_share: None }
     }
 
     /// Rows: fits; five tokens with targets 4 and 5; nothing to learn; only its first token, which is no target;

@@ -4,10 +4,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::Parser;
-use rl_examples::{ConfigArgs, report_finish, start};
-use rl_train::{Interrupt, RlConfig, RlTrainer};
+use rl_examples::TrainArgs;
+use rl_train::Rl;
 
 /// Trains a model by playing: sample answers, let the verifier price them, push up what did better than expected.
 ///
@@ -16,18 +15,9 @@ use rl_train::{Interrupt, RlConfig, RlTrainer};
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
-    config: ConfigArgs,
+    train: TrainArgs,
 }
 
 fn main() -> ExitCode {
-    rl_examples::exit_code(run())
-}
-
-fn run() -> Result<()> {
-    let config: RlConfig = Arguments::parse().config.load()?;
-    let progress = start(&config.run)?;
-    let interrupt = Interrupt::install()?;
-    let run = config.run.clone();
-    report_finish(RlTrainer::new(config)?.run(&interrupt, &progress)?, &run);
-    Ok(())
+    rl_examples::exit_code(Arguments::parse().train.train::<Rl>())
 }

@@ -4,10 +4,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::Parser;
-use rl_examples::{ConfigArgs, report_finish, start};
-use rl_train::{Interrupt, SftConfig, SftTrainer};
+use rl_examples::TrainArgs;
+use rl_train::Sft;
 
 /// Trains a model on a file of conversations, with the loss on the assistant's turns.
 ///
@@ -16,18 +15,9 @@ use rl_train::{Interrupt, SftConfig, SftTrainer};
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
-    config: ConfigArgs,
+    train: TrainArgs,
 }
 
 fn main() -> ExitCode {
-    rl_examples::exit_code(run())
-}
-
-fn run() -> Result<()> {
-    let config: SftConfig = Arguments::parse().config.load()?;
-    let progress = start(&config.run)?;
-    let interrupt = Interrupt::install()?;
-    let run = config.run.clone();
-    report_finish(SftTrainer::new(config)?.run(&interrupt, &progress)?, &run);
-    Ok(())
+    rl_examples::exit_code(Arguments::parse().train.train::<Sft>())
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use rl_track::Progress;
+use rl_train::{Finish, Interrupt, Method, RunConfig, Trainer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,6 +38,42 @@ impl ConfigArgs {
             std::process::exit(0);
         }
         Ok(config)
+    }
+}
+
+/// The options of a trainer.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TrainArgs {
+    /// The run.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Computes this step of the finished or running run again, with those since the checkpoint before it, compares their
+    /// digests with `metrics.jsonl`, and ends. Nothing is written.
+    #[arg(long, value_name = "STEP")]
+    pub replay: Option<u64>,
+}
+
+impl TrainArgs {
+    /// Trains, resuming where an interrupted run stands; or replays a step.
+    ///
+    /// # Errors
+    /// The first error of the run, with its step.
+    pub fn train<M: Method>(&self) -> Result<()>
+    where
+        M::Config: DeserializeOwned,
+    {
+        let config: M::Config = self.config.load()?;
+        if let Some(step) = self.replay {
+            let replayed = rl_train::replay::<M>(&config, step)?;
+            println!("steps {:?} computed again from step {}: every digest agrees", replayed.agreed, replayed.from);
+            return Ok(());
+        }
+        let run = config.run().to_path_buf();
+        let progress = start(&run)?;
+        let interrupt = Interrupt::install()?;
+        let finish = Trainer::<M>::new(config)?.run(&interrupt, &progress)?;
+        report_finish(finish, &run);
+        Ok(())
     }
 }
 
@@ -72,10 +109,16 @@ fn one_line(error: &anyhow::Error) -> String {
 }
 
 /// Says how a training run ended; an interrupted one ends the program with code 130, as shells expect.
-pub fn report_finish(finish: rl_train::Finish, run: &Path) {
+pub fn report_finish(finish: Finish, run: &Path) {
     match finish {
-        rl_train::Finish::Complete { step } => println!("{step} steps done; see {}", run.display()),
-        rl_train::Finish::Interrupted { step } => {
+        Finish::EndedEarly { step, best } => {
+            println!(
+                "ended after step {step}: no evaluation was better than that of step {best}; see {}",
+                run.display()
+            );
+        }
+        Finish::Complete { step } => println!("{step} steps done; see {}", run.display()),
+        Finish::Interrupted { step } => {
             println!("interrupted after step {step}; the same command goes on from there");
             std::process::exit(130);
         }

@@ -6,9 +6,10 @@ use rl_core::random::RandomKey;
 use rl_data::{Message, Renderer, Role};
 use tch::{Device, Kind};
 
-use crate::checkpoint::{SideFiles, folder_or_repository, read_config, read_tensors};
+use crate::checkpoint::{CONFIG_FILE, SideFiles, folder_or_repository, read_config, read_tensors};
 use crate::decoder::Decoder;
 use crate::generate::{Engine, FinishReason, Request, Response, SamplingConfig, Stats, TokenStream};
+use crate::lora::{ADAPTER_CONFIG_FILE, base_model};
 use crate::{Error, Result};
 
 /// A checkpoint folder, loaded: weights, tokenizer, chat template, and the files that go along when it is saved.
@@ -36,10 +37,20 @@ impl ChatModel {
 
     /// As [`ChatModel::load`], with weights of type `kind`: f32, bf16 or f16.
     ///
+    /// A folder of adapters (`adapter_config.json`) gives its base model, read from the path that the settings name, with
+    /// the updates merged into the weights.
+    ///
     /// # Errors
     /// As [`ChatModel::load`]; [`Error::Argument`] for another `kind`.
     pub fn load_as(folder: &Path, kind: Kind, device: Device) -> Result<Self> {
         let folder = &folder_or_repository(folder)?;
+        if folder.join(ADAPTER_CONFIG_FILE).exists() && !folder.join(CONFIG_FILE).exists() {
+            let mut model = Self::load_as(&base_model(folder)?, kind, device)?;
+            model.decoder.load_adapter(folder)?;
+            model.decoder.merge_adapters()?;
+            model.decoder.remove_adapters();
+            return Ok(model);
+        }
         let config = read_config(folder)?;
         let renderer = Renderer::from_folder(folder)?;
         check_vocabulary(&renderer, config.vocab_size)?;

@@ -1,7 +1,8 @@
 //! `metrics.jsonl`: one line per step and split, the source of truth for every curve of a run.
 //!
 //! A line reads `{"step":7,"split":"train","loss":0.5,"timing":{"seconds":1.2}}`. What depends on the clock lies under
-//! `timing` alone, so a resumed run and an uninterrupted one are equal in everything else.
+//! `timing` alone, so a resumed run and an uninterrupted one are equal in everything else. A `digest` stands for what the
+//! step read and computed, so that a replay can be compared with it.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use crate::jsonl::{self, Appender, Line};
 
 pub use crate::jsonl::truncate_after;
 
-const RESERVED: [&str; 3] = ["step", "split", "timing"];
+const RESERVED: [&str; 4] = ["step", "split", "digest", "timing"];
 
 /// The measurements of one step on one split.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,8 @@ pub struct MetricsRow {
     pub split: String,
     /// Names and finite values, in the order they are written.
     pub values: Vec<(String, f64)>,
+    /// Hash of what the step read and computed.
+    pub digest: Option<String>,
     /// What depends on the clock: seconds, tokens per second.
     pub timing: Vec<(String, f64)>,
 }
@@ -30,7 +33,7 @@ pub struct MetricsRow {
 impl MetricsRow {
     /// An empty row.
     pub fn new(step: u64, split: impl Into<String>) -> Self {
-        Self { step, split: split.into(), values: Vec::new(), timing: Vec::new() }
+        Self { step, split: split.into(), values: Vec::new(), digest: None, timing: Vec::new() }
     }
 
     /// Adds a measurement.
@@ -55,6 +58,9 @@ impl MetricsRow {
         object.insert("step".into(), self.step.into());
         object.insert("split".into(), self.split.clone().into());
         self.insert_all(&self.values, &mut object)?;
+        if let Some(digest) = &self.digest {
+            object.insert("digest".into(), digest.clone().into());
+        }
         if !self.timing.is_empty() {
             let mut timing = Map::new();
             self.insert_all(&self.timing, &mut timing)?;
@@ -96,6 +102,7 @@ impl MetricsRow {
         for (name, value) in &line.object {
             match (name.as_str(), value) {
                 ("step" | "split", _) => {}
+                ("digest", Value::String(digest)) => row.digest = Some(digest.clone()),
                 ("timing", Value::Object(timing)) => {
                     row.timing = timing.iter().map(|(name, value)| number(name, value)).collect::<Result<_>>()?;
                 }
@@ -162,14 +169,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let mut writer = MetricsWriter::open(&path).unwrap();
-        let train = MetricsRow::new(7, "train").with("loss", 0.1).with("num_tokens", 12.0).with_timing("seconds", 1.5);
+        let mut train =
+            MetricsRow::new(7, "train").with("loss", 0.1).with("num_tokens", 12.0).with_timing("seconds", 1.5);
+        train.digest = Some("9f".into());
         let eval = MetricsRow::new(7, "eval").with("loss", 1e-300);
         writer.write(&train).unwrap();
         writer.write(&eval).unwrap();
         writer.sync().unwrap();
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
-            "{\"step\":7,\"split\":\"train\",\"loss\":0.1,\"num_tokens\":12.0,\"timing\":{\"seconds\":1.5}}\n\
+            "{\"step\":7,\"split\":\"train\",\"loss\":0.1,\"num_tokens\":12.0,\"digest\":\"9f\",\"timing\":{\"seconds\":1.5}}\n\
              {\"step\":7,\"split\":\"eval\",\"loss\":1e-300}\n"
         );
         let rows = read(&path).unwrap();

@@ -1,22 +1,27 @@
 //! Training checkpoints: a model folder any tool can open, plus what it takes to continue to the bit.
+//!
+//! Every file of a checkpoint is listed with its hash in `checksums.json`, written last, so that a damaged checkpoint is
+//! found, named and passed over for the one before it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rl_data::Cursor;
-use rl_models::checkpoint::{load_tensors, save_tensors, write_into};
-use rl_models::{ChatModel, ValueHead};
-use rl_torch::AdamW;
 use rl_track::Run;
-use rl_track::atomic::AtomicFolder;
+use rl_track::atomic::{AtomicFolder, write_atomically};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use serde_json::Value;
 
 use crate::{Error, Result};
 
-const STATE_FILE: &str = "state.json";
-const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const VALUE_HEAD_FILE: &str = "value_head.safetensors";
+/// Where a run stands.
+pub const STATE_FILE: &str = "state.json";
+/// Moments, masters and averages of the trained weights. Only the newest checkpoints keep them.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// SHA-256 of every other file, by its path within the checkpoint.
+pub const CHECKSUMS_FILE: &str = "checksums.json";
+
+/// Checkpoints that can be resumed from: the newest, and one in case it is damaged.
+const RESUMABLE: usize = 2;
 
 /// Where a run stands, beside its weights and moments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,94 +29,144 @@ const VALUE_HEAD_FILE: &str = "value_head.safetensors";
 pub struct TrainingState {
     /// Steps done; randomness is a function of the seed and this.
     pub step: u64,
-    /// Optimizer updates done.
-    pub num_updates: u64,
-    /// Place in the data, for trainers that read a file.
-    pub cursor: Option<Cursor>,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
+    /// Evaluations in a row, up to now, without a better one.
+    pub evaluations_since_best: u64,
+    /// What the training method itself has to remember.
+    pub method: Value,
 }
 
-/// Writes `checkpoints/step-NNNNNN` of the run: complete under its name, or not there.
-///
-/// The optimizer's moments of older checkpoints are then removed: they are only read to resume, and are twice the size
-/// of the weights. The older folders stay complete models, but for those of steps that are not due by `is_due`: they were
-/// written because of an interrupt, and go, so that an interrupted run ends with the checkpoints of an uninterrupted one.
+/// The best evaluation of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// Step of the evaluation.
+    pub step: u64,
+    /// Value of the metric that decides.
+    pub value: f64,
+}
+
+/// A checkpoint whose files were found whole.
+#[derive(Debug)]
+pub struct Saved {
+    folder: PathBuf,
+    state: TrainingState,
+}
+
+impl Saved {
+    /// Reads a checkpoint and checks every file against its hash.
+    ///
+    /// # Errors
+    /// [`Error::Resume`] names the first file that is missing, changed or unreadable.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let listed: BTreeMap<String, String> = read_json(&folder.join(CHECKSUMS_FILE))?;
+        for (name, expected) in &listed {
+            let path = folder.join(name);
+            let damaged = |reason: String| Error::Resume { path: path.clone(), reason };
+            let found = rl_track::hash::sha256_file(&path).map_err(|error| damaged(error.to_string()))?;
+            if found != *expected {
+                return Err(damaged("its content is not what was written: the checkpoint is damaged".into()));
+            }
+        }
+        Ok(Saved { folder: folder.into(), state: read_json(&folder.join(STATE_FILE))? })
+    }
+
+    /// The checkpoint's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the run stood.
+    pub fn state(&self) -> &TrainingState {
+        &self.state
+    }
+
+    /// What the method left with [`TrainingState::method`].
+    ///
+    /// # Errors
+    /// [`Error::Resume`] when another method wrote it.
+    pub fn method<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        let path = self.folder.join(STATE_FILE);
+        let reason = |error: serde_json::Error| format!("was not written by this trainer: {error}");
+        serde_json::from_value(self.state.method.clone()).map_err(|error| Error::Resume { path, reason: reason(error) })
+    }
+}
+
+/// Writes `checkpoints/step-NNNNNN` of the run, complete under its name or not there; `fill` writes the model's files.
 ///
 /// # Errors
 /// File errors with their path; the run's earlier checkpoints are untouched by them.
-pub fn save(
-    run: &Run,
-    model: &ChatModel,
-    optimizer: &AdamW,
-    value_head: Option<&ValueHead>,
-    state: &TrainingState,
-    is_due: impl Fn(u64) -> bool,
-) -> Result<PathBuf> {
+pub(crate) fn save(run: &Run, state: &TrainingState, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let folder = AtomicFolder::create(&run.checkpoint_path(state.step))?;
-    let parameters = model.decoder.checkpoint_tensors()?;
-    write_into(folder.path(), model.decoder.config(), &borrowed(&parameters), &model.side_files)?;
-    save_tensors(&folder.path().join(OPTIMIZER_FILE), &borrowed(&optimizer.state()))?;
-    if let Some(head) = value_head {
-        save_tensors(&folder.path().join(VALUE_HEAD_FILE), &borrowed(&head.parameters()))?;
-    }
-    let json = serde_json::to_vec_pretty(state)
-        .map_err(|error| Error::Resume { path: folder.path().into(), reason: error.to_string() })?;
-    rl_track::atomic::write_atomically(&folder.path().join(STATE_FILE), &json)?;
-    let path = folder.commit()?;
-    tidy(run, state.step, is_due)?;
-    Ok(path)
+    fill(folder.path())?;
+    write_json(&folder.path().join(STATE_FILE), state)?;
+    let mut sums = BTreeMap::new();
+    add_checksums(folder.path(), "", &mut sums)?;
+    write_json(&folder.path().join(CHECKSUMS_FILE), &sums)?;
+    // A damaged checkpoint of this step may be there.
+    Ok(folder.commit_replacing()?)
 }
 
-/// Removes what only the checkpoint of `step` has to keep; again after a kill between the writing and the removal.
-pub(crate) fn tidy(run: &Run, step: u64, is_due: impl Fn(u64) -> bool) -> Result<()> {
-    for (step, older) in run.checkpoints()?.into_iter().filter(|(older, _)| *older < step) {
-        if !is_due(step) {
-            remove_whole(&older)?;
-            continue;
+/// The run's newest checkpoint that can be resumed from. Damaged ones are named in the log and passed over.
+///
+/// # Errors
+/// File errors with their path; [`Error::Resume`] when there are checkpoints and all are damaged.
+pub(crate) fn latest(run: &Run) -> Result<Option<Saved>> {
+    let mut damage = None;
+    for (_, folder) in run.checkpoints()?.into_iter().rev() {
+        if !folder.join(OPTIMIZER_FILE).exists() && folder.join(CHECKSUMS_FILE).exists() && damage.is_none() {
+            continue; // only a model is kept of it
         }
-        let moments = older.join(OPTIMIZER_FILE);
-        if moments.exists() {
-            std::fs::remove_file(&moments).map_err(Error::file("remove", &moments))?;
+        match Saved::open(&folder) {
+            Ok(saved) => return Ok(Some(saved)),
+            Err(error) => {
+                tracing::warn!("checkpoint {} is passed over: {error}", folder.display());
+                damage.get_or_insert(error);
+            }
         }
+    }
+    damage.map_or(Ok(None), Err)
+}
+
+/// Removes what is no longer wanted when the checkpoint of `step` stands; again after a kill in between.
+///
+/// Folders of steps that are not due by `is_due` go: they were written because of an interrupt, and an interrupted run
+/// ends with the checkpoints of an uninterrupted one. So do those beyond `keep_last`. The moments, twice the size of the
+/// weights, stay in the newest two only. The `best` step is never removed.
+pub(crate) fn tidy(
+    run: &Run,
+    step: u64,
+    best: Option<u64>,
+    keep_last: Option<usize>,
+    is_due: impl Fn(u64) -> bool,
+) -> Result<()> {
+    let checkpoints = run.checkpoints()?;
+    let up_to: Vec<(u64, PathBuf)> = checkpoints.into_iter().filter(|(own, _)| *own <= step).collect();
+    let (wanted, surplus): (Vec<_>, Vec<_>) =
+        up_to.into_iter().partition(|(own, _)| *own == step || is_due(*own) || best == Some(*own));
+    let mut kept = Vec::new();
+    for (index, (own, folder)) in wanted.iter().enumerate() {
+        let is_recent = keep_last.is_none_or(|keep| wanted.len() - index <= keep);
+        if is_recent || best == Some(*own) { kept.push(folder) } else { remove_whole(folder)? }
+    }
+    for (_, folder) in &surplus {
+        remove_whole(folder)?;
+    }
+    for folder in kept.iter().rev().skip(RESUMABLE) {
+        strip(folder)?;
     }
     Ok(())
 }
 
-/// The run's last checkpoint that can be resumed from.
-///
-/// # Errors
-/// File errors with their path.
-pub fn latest(run: &Run) -> Result<Option<PathBuf>> {
-    let complete = run.checkpoints()?.into_iter().rev().find(|(_, path)| path.join(OPTIMIZER_FILE).exists());
-    Ok(complete.map(|(_, path)| path))
-}
-
-/// Reads the state of a checkpoint.
-///
-/// # Errors
-/// [`Error::Resume`] when the file is missing or is not what [`save`] writes.
-pub fn read_state(checkpoint: &Path) -> Result<TrainingState> {
-    let path = checkpoint.join(STATE_FILE);
-    let resume_error = |reason: String| Error::Resume { path: path.clone(), reason };
-    let bytes = std::fs::read(&path).map_err(|error| resume_error(error.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|error| resume_error(error.to_string()))
-}
-
-/// Restores optimizer and value head from a checkpoint; the weights are loaded by [`ChatModel::load`].
-///
-/// # Errors
-/// When the saved tensors do not fit the parameters.
-pub fn restore(
-    checkpoint: &Path,
-    state: &TrainingState,
-    optimizer: &mut AdamW,
-    value_head: Option<&ValueHead>,
-) -> Result<()> {
-    let load = |file: &str| -> Result<BTreeMap<String, Tensor>> {
-        Ok(load_tensors(&checkpoint.join(file), tch::Device::Cpu)?)
-    };
-    optimizer.restore(&load(OPTIMIZER_FILE)?, state.num_updates)?;
-    if let Some(head) = value_head {
-        head.restore(&load(VALUE_HEAD_FILE)?)?;
+/// Leaves only the model of a checkpoint.
+fn strip(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::file("read", folder))? {
+        let path = entry.map_err(Error::file("read", folder))?.path();
+        let is_moments = path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(OPTIMIZER_FILE));
+        if is_moments {
+            std::fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+        }
     }
     Ok(())
 }
@@ -124,6 +179,27 @@ fn remove_whole(folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(&aside).map_err(Error::file("remove", &aside))
 }
 
-fn borrowed(tensors: &[(String, Tensor)]) -> Vec<(&str, &Tensor)> {
-    tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
+fn add_checksums(folder: &Path, prefix: &str, sums: &mut BTreeMap<String, String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::file("read", folder))? {
+        let path = entry.map_err(Error::file("read", folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            add_checksums(&path, &format!("{prefix}{name}/"), sums)?;
+        } else if name != ".lock" {
+            sums.insert(format!("{prefix}{name}"), rl_track::hash::sha256_file(&path)?);
+        }
+    }
+    Ok(())
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let damaged = |reason: String| Error::Resume { path: path.into(), reason };
+    let bytes = std::fs::read(path).map_err(|error| damaged(error.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::Resume { path: path.into(), reason: error.to_string() })?;
+    Ok(write_atomically(path, &json)?)
 }

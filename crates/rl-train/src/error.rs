@@ -37,6 +37,116 @@ pub enum Error {
         /// What happened.
         source: Box<Error>,
     },
+    /// An error, and the rows that made it.
+    #[error("rows {}: {source}", join(rows))]
+    InRows {
+        /// Rows of the file, or numbers within the rollout.
+        rows: Vec<u64>,
+        /// What happened.
+        source: Box<Error>,
+    },
+    /// More numbers were not finite than the configuration allows.
+    #[error(
+        "{skipped} micro-batches or updates were not finite and were skipped, over the limit of {limit}; the last: {last}"
+    )]
+    TooManySkipped {
+        /// Skipped so far.
+        skipped: u64,
+        /// `training.non_finite.max_skipped`.
+        limit: u64,
+        /// The last one.
+        last: Box<Error>,
+    },
+    /// The model is probably lost: every step has numbers that are not finite.
+    #[error(
+        "{steps} optimizer steps in a row skipped numbers that were not finite; go back to an earlier checkpoint with a lower learning rate"
+    )]
+    SkippedInARow {
+        /// Steps in a row.
+        steps: u64,
+    },
+    /// A parameter group names nothing that is trained.
+    #[error(
+        "`training.groups`: no trained parameter has `{parameters}` in its name; `--print-config` shows the file, a checkpoint's header the names"
+    )]
+    EmptyGroup {
+        /// The parts of names.
+        parameters: String,
+    },
+    /// All parameters are frozen, or there is no model.
+    #[error("there is no parameter to train: check `model` and the frozen groups of `training.groups`")]
+    NothingToTrain,
+    /// A reference policy is needed and cannot be had.
+    #[error("this objective compares with a reference policy: give `reference`, or start from `model.path`")]
+    NoReference,
+    /// The reference policy has other tokens.
+    #[error("the reference {} has a vocabulary of {found}, the policy one of {needed}: their log-probabilities cannot be compared", path.display())]
+    ReferenceVocabulary {
+        /// The reference.
+        path: PathBuf,
+        /// Its vocabulary.
+        found: i64,
+        /// The policy's.
+        needed: i64,
+    },
+    /// No evaluation measures what decides about the best checkpoint.
+    #[error(
+        "`training.evaluation.best.metric` is `{metric}`, which no evaluation measures; `metrics.jsonl` has the names as SPLIT/NAME"
+    )]
+    NoSuchMetric {
+        /// The metric asked for.
+        metric: String,
+    },
+    /// A replayed step computed something else than the recorded one.
+    #[error(
+        "step {step}: the record says {recorded}, the replay {found}: the code, the machine's numerics or an input has changed"
+    )]
+    Diverged {
+        /// The first step that differs.
+        step: u64,
+        /// Digest of the record.
+        recorded: String,
+        /// Digest of the replay.
+        found: String,
+    },
+    /// The record has no digest of this step.
+    #[error("the record has no digest of step {step}; `metrics.jsonl` lists the steps that can be replayed")]
+    NotRecorded {
+        /// The step.
+        step: u64,
+    },
+    /// No answer of a rollout can be trained on.
+    #[error(
+        "none of the {samples} answers of this rollout has a reward and a trained token; see the reward's counts in `metrics.jsonl`"
+    )]
+    NothingScored {
+        /// Answers sampled.
+        samples: usize,
+    },
+    /// Dynamic sampling gave up.
+    #[error(
+        "dynamic sampling found {found} of {wanted} groups worth training on in {rounds} rounds; widen the filter, raise `max_rounds`, or choose other prompts"
+    )]
+    TooFewGroups {
+        /// Groups kept.
+        found: usize,
+        /// `rollout.prompts_per_step`.
+        wanted: usize,
+        /// `rollout.dynamic_sampling.max_rounds`.
+        rounds: usize,
+    },
+    /// A prompt is above the limit of the configuration.
+    #[error("{}, row {row}: the prompt has {length} tokens, the limit is {limit}; raise `max_length` or set `too_long = \"drop\"`", path.display())]
+    PromptTooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its row, counted from 1.
+        row: usize,
+        /// Tokens of the prompt.
+        length: usize,
+        /// `max_length`.
+        limit: usize,
+    },
     /// A checkpoint cannot be resumed from.
     #[error("{}: {reason}", path.display())]
     Resume {
@@ -55,6 +165,46 @@ pub enum Error {
         /// Largest allowed.
         limit: f64,
     },
+    /// A source of rewards cannot be built or used as configured.
+    #[error("reward `{name}`: {reason}")]
+    RewardSource {
+        /// Name of the source.
+        name: String,
+        /// What is wrong, and the mend.
+        reason: String,
+    },
+    /// A score failed at a source that is to end the run.
+    #[error("reward `{name}` has no score for sample {sample}: {reason} (its `on_failure` is `stop`)")]
+    RewardFailed {
+        /// The request's number.
+        sample: u64,
+        /// Name of the source.
+        name: String,
+        /// Why there is no score.
+        reason: String,
+    },
+    /// Too many threads are stuck in user code.
+    #[error(
+        "reward `{name}`: {running} of its calls or those of other sources are still stuck after their deadline, more than \
+         max_abandoned = {limit}; mend it, or make it a `command` source, which can be killed"
+    )]
+    RewardAbandoned {
+        /// Source of the call that went over the limit.
+        name: String,
+        /// Threads that do not come back.
+        running: usize,
+        /// Most allowed.
+        limit: usize,
+    },
+    /// The weighted sum of a sample's scores is not finite, though every score is.
+    #[error("the weighted sum of the rewards of sample {sample} is not finite; scale the scores or their weights down")]
+    RewardOverflow {
+        /// The request's number.
+        sample: u64,
+    },
+    /// No thread for the workers that score.
+    #[error("cannot start a thread for rewards: {0}")]
+    RewardThread(std::io::Error),
     /// A file or folder could not be made or removed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
@@ -80,8 +230,28 @@ impl Error {
         move |source| Error::File { action, path, source }
     }
 
+    /// Whether a number that should be finite is not.
+    pub(crate) fn is_non_finite(&self) -> bool {
+        match self {
+            Error::Core(rl_core::Error::NonFinite { .. }) | Error::Torch(rl_torch::Error::NonFiniteGradient { .. }) => {
+                true
+            }
+            Error::InRows { source, .. } | Error::AtStep { source, .. } => source.is_non_finite(),
+            _ => false,
+        }
+    }
+
+    /// Names the rows that made the error.
+    pub(crate) fn in_rows(self, rows: Vec<u64>) -> Self {
+        if rows.is_empty() { self } else { Error::InRows { rows, source: Box::new(self) } }
+    }
+
     /// Names the step at which the error happened.
     pub(crate) fn at_step(self, step: u64) -> Self {
         Error::AtStep { step, source: Box::new(self) }
     }
+}
+
+fn join(rows: &[u64]) -> String {
+    rows.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }

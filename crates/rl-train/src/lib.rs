@@ -7,18 +7,33 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod config;
+mod digest;
 pub mod error;
+mod examples;
 mod interrupt;
+mod learner;
+mod new_model;
+mod non_finite;
+mod policy;
 mod recorder;
+pub mod reward;
 mod rl;
 mod sft;
-mod statistics;
+mod trainer;
 
-pub use config::{Algorithm, CheckpointConfig, ModelSource, NewModelConfig, RlConfig, SftConfig};
+pub use config::{
+    ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, Dtype, DynamicSampling, EnvironmentConfig,
+    EvaluationConfig, Goal, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig, ParameterGroup, PromptsConfig,
+    RlConfig, RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig, TrainingConfig, TurnAdvantage,
+    UpdateConfig, ValidationConfig, ValueHeadConfig,
+};
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
-pub use rl::RlTrainer;
-pub use sft::SftTrainer;
+pub use learner::LearnerState;
+pub use non_finite::{NonFiniteConfig, NonFiniteCounts};
+pub use rl::{Rl, RlTrainer};
+pub use sft::{Sft, SftTrainer};
+pub use trainer::{Method, Replayed, StepReport, Trainer, replay};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +42,13 @@ pub enum Finish {
     Complete {
         /// Steps done.
         step: u64,
+    },
+    /// Evaluations had stopped getting better.
+    EndedEarly {
+        /// Steps done.
+        step: u64,
+        /// Step of the best evaluation.
+        best: u64,
     },
     /// A signal asked for the end; the run continues from its checkpoint when started again.
     Interrupted {

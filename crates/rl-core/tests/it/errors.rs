@@ -5,11 +5,14 @@ use rl_core::advantages::{Whitening, group_relative_advantages, leave_one_out_ad
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::kl::{KlController, KlEstimator, kl_loss};
 use rl_core::masked::{Reduction, StepCounts};
-use rl_core::policy_loss::{ClipRange, clipped_policy_loss, dual_clipped_policy_loss};
-use rl_core::returns::{discounted_returns, token_gae};
-use rl_core::rewards::{RewardClip, RewardOrder, RewardShaping, overlong_penalty};
+use rl_core::policy_loss::{ClipRange, clipped_policy_loss};
+use rl_core::returns::{MaskedTime, discounted_returns, token_gae};
+use rl_core::rewards::overlong_penalty;
 use rl_core::rows::Rows;
 
+use crate::policy::dual_clipped_policy_loss;
+
+const STILL: MaskedTime = MaskedTime::StandsStill;
 const CLIP: ClipRange = ClipRange { low: 0.2, high: 0.2 };
 
 #[test]
@@ -21,8 +24,8 @@ fn shapes_that_differ_name_both_lengths() {
     );
     let error = StepCounts::of_micro_batch(&[true; 3], 2).unwrap_err();
     assert_eq!(error.to_string(), "tokens has length 3, which is not a multiple of seq = 2");
-    assert!(discounted_returns(&[0.0; 3], &[true; 3], Rows::Packed(&[1, 1]), 1.0).is_err());
-    assert!(discounted_returns(&[0.0; 3], &[true; 3], 0, 1.0).is_err());
+    assert!(discounted_returns(&[0.0; 3], &[true; 3], Rows::Packed(&[1, 1]), 1.0, STILL).is_err());
+    assert!(discounted_returns(&[0.0; 3], &[true; 3], 0, 1.0, STILL).is_err());
 }
 
 #[test]
@@ -34,7 +37,7 @@ fn numbers_that_are_not_finite_are_named() {
     // Finite in f64, infinite as the f32 gradient.
     let error = kl_loss(&[-101.0], &[-1.0], &[true], KlEstimator::K3, 1.0, 1).unwrap_err();
     assert!(matches!(error, Error::NonFinite { name: "grad_log_probs", index: 0, .. }), "{error}");
-    let error = token_gae(&[0.0], &[f32::INFINITY], None, &[true], 1, 1.0, 1.0).unwrap_err();
+    let error = token_gae(&[0.0], &[f32::INFINITY], None, &[true], 1, 1.0, 1.0, STILL).unwrap_err();
     assert!(matches!(error, Error::NonFinite { name: "values", index: 0, .. }), "{error}");
     let error = group_relative_advantages(&[Some(1.0), Some(f64::NAN)], 2, 1e-6).unwrap_err();
     assert!(matches!(error, Error::NonFinite { name: "rewards", index: 1, .. }), "{error}");
@@ -75,18 +78,12 @@ fn bad_hyperparameters_name_value_and_limit() {
     let bad = ClipRange { low: 1.5, high: 0.2 };
     assert!(clipped_policy_loss(&row.0, &row.0, &row.0, &row.1, bad, 1).is_err());
     assert!(dual_clipped_policy_loss(&row.0, &row.0, &row.0, &row.1, CLIP, 1.0, 1).is_err());
-    assert!(discounted_returns(&row.0, &row.1, 1, 1.1).is_err());
-    assert!(token_gae(&row.0, &row.0, None, &row.1, 1, 1.0, f64::NAN).is_err());
+    assert!(discounted_returns(&row.0, &row.1, 1, 1.1, STILL).is_err());
+    assert!(token_gae(&row.0, &row.0, None, &row.1, 1, 1.0, f64::NAN, STILL).is_err());
     assert!(kl_loss(&row.0, &row.0, &row.1, KlEstimator::K1, -0.1, 1).is_err());
     assert!(KlController::Adaptive { kl_coef: 0.1, target: 6.0, horizon: 10.0 }.update(0.0, 100).is_err());
     assert!(overlong_penalty(10, 100, 0, 1.0).is_err());
     assert!(matches!(whiten(&[1.0], &[true], Whitening::unbiased()), Err(Error::TooFew { .. })));
-
-    let clip = Some(RewardClip { low: 1.0, high: -1.0 });
-    let shaping = RewardShaping { order: RewardOrder::default(), clip, baseline: None };
-    assert!(shaping.token_rewards(&[Some(1.0)], None, None, 0.0, &row.1, 1, 1).is_err());
-    let shaping = RewardShaping { clip: None, ..shaping };
-    assert!(shaping.token_rewards(&[Some(1.0)], None, None, 0.1, &row.1, 1, 1).is_err());
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::kl::{KlEstimator, KlPenalty, kl_loss};
-use rl_core::policy_loss::{ClipRange, clipped_policy_loss, dual_clipped_policy_loss, reinforce_loss};
+use rl_core::policy_loss::{ClipRange, clipped_policy_loss};
 use rl_core::value_loss::{clipped_value_loss, value_loss};
 
+use crate::policy::{dual_clipped_policy_loss, reinforce_loss};
 use crate::{CASES, DIFFERENCE_STEP, DIFFERENCE_TOLERANCE};
 
 /// Distance from a corner below which a central difference would straddle it.

@@ -1,8 +1,21 @@
 //! Tests of the public interface: worked numbers, gradients, properties, errors.
 
+mod advantage_parity;
+mod advantage_properties;
+mod advantages;
 mod errors;
 mod gradients;
+mod parity_table;
+mod policy;
+mod policy_gradients;
+mod policy_parity;
+mod policy_properties;
+mod policy_selection;
+mod preference;
+mod preference_parity;
+mod preference_properties;
 mod properties;
+mod rewards;
 mod schedules;
 mod statistics;
 mod vectors;
@@ -17,6 +30,10 @@ pub const DIFFERENCE_STEP: f32 = 1.0 / 1024.0;
 pub const DIFFERENCE_TOLERANCE: f64 = 1e-4;
 /// The same number computed by two roads that round differently.
 pub const ROUNDING_TOLERANCE: f64 = 1e-6;
+/// Relative distance from the numbers of another implementation.
+pub const PARITY_TOLERANCE: f64 = 1e-5;
+/// Random cases per property of the preference losses, which are many.
+pub const PREFERENCE_CASES: u32 = 10_000;
 /// Random cases per property.
 pub const CASES: u32 = 1000;
 

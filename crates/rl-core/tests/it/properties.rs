@@ -7,15 +7,17 @@ use rl_core::advantages::{
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::kl::{KlEstimator, kl_loss};
 use rl_core::masked::{Reduction, StepCounts};
-use rl_core::policy_loss::{ClipRange, clipped_policy_loss, dual_clipped_policy_loss, reinforce_loss};
-use rl_core::returns::{EpisodeBoundary, discounted_returns, episode_gae, token_gae};
-use rl_core::rewards::{RewardClip, RewardOrder, RewardShaping};
+use rl_core::policy_loss::{ClipRange, clipped_policy_loss};
+use rl_core::returns::{EpisodeBoundary, MaskedTime, discounted_returns, episode_gae, token_gae};
+use rl_core::rewards::{RewardInputs, RewardShaping};
 use rl_core::rows::broadcast_rows;
 use rl_core::statistics::RunningStatistics;
 use rl_core::value_loss::clipped_value_loss;
 
+use crate::policy::{dual_clipped_policy_loss, reinforce_loss};
 use crate::{CASES, ROUNDING_TOLERANCE, assert_near};
 
+const STILL: MaskedTime = MaskedTime::StandsStill;
 const CLIP: ClipRange = ClipRange { low: 0.2, high: 0.28 };
 
 /// A batch with per-token arrays.
@@ -64,13 +66,13 @@ fn all_per_token(batch: &Batch) -> Vec<Vec<u32>> {
         outputs.push(kl_loss(first, second, mask, KlEstimator::K3, 0.1, weights).unwrap().grad_log_probs);
         outputs.push(clipped_value_loss(first, second, third, mask, 0.2, weights).unwrap().grad_values);
     }
-    outputs.push(discounted_returns(third, mask, seq, 0.9).unwrap());
-    let gae = token_gae(third, first, None, mask, seq, 0.9, 0.95).unwrap();
+    outputs.push(discounted_returns(third, mask, seq, 0.9, MaskedTime::Passes).unwrap());
+    let gae = token_gae(third, first, None, mask, seq, 0.9, 0.95, MaskedTime::Passes).unwrap();
     outputs.extend([gae.advantages, gae.returns]);
     outputs.push(whiten(third, mask, Whitening::biased()).unwrap());
     let rewards = vec![Some(1.0); mask.len() / seq];
-    let shaping = RewardShaping { order: RewardOrder::default(), clip: Some(RewardClip::default()), baseline: None };
-    outputs.push(shaping.token_rewards(&rewards, None, Some(first), 0.1, mask, seq, 1).unwrap().token_rewards);
+    let inputs = RewardInputs { kl: Some(first), kl_coef: 0.1, ..RewardInputs::new(&rewards, mask, seq, 1) };
+    outputs.push(RewardShaping::clip_baseline_kl(-10.0, 10.0).shape(&inputs, None).unwrap().token_rewards);
     outputs.into_iter().map(|output| output.into_iter().map(f32::to_bits).collect()).collect()
 }
 
@@ -132,8 +134,8 @@ proptest! {
             prop_assert_eq!(pick(&padded.grad_log_probs), packed.grad_log_probs);
             prop_assert_eq!(padded.loss, packed.loss);
         }
-        let padded = token_gae(third, first, None, mask, *seq, 0.9, 0.95).unwrap();
-        let packed = token_gae(&pick(third), &pick(first), None, &packed_mask, &lengths, 0.9, 0.95).unwrap();
+        let padded = token_gae(third, first, None, mask, *seq, 0.9, 0.95, STILL).unwrap();
+        let packed = token_gae(&pick(third), &pick(first), None, &packed_mask, &lengths, 0.9, 0.95, STILL).unwrap();
         prop_assert_eq!(pick(&padded.advantages), packed.advantages);
     }
 
@@ -222,8 +224,8 @@ proptest! {
     fn gae_has_its_closed_forms(batch in batches(), gamma in 0.0..1.0_f64) {
         let Batch { seq, arrays: [values, _, rewards], mask } = &batch;
         // lambda 1: the discounted return less the value.
-        let returns = discounted_returns(rewards, mask, *seq, gamma).unwrap();
-        let gae = token_gae(rewards, values, None, mask, *seq, gamma, 1.0).unwrap();
+        let returns = discounted_returns(rewards, mask, *seq, gamma, STILL).unwrap();
+        let gae = token_gae(rewards, values, None, mask, *seq, gamma, 1.0, STILL).unwrap();
         for index in (0..mask.len()).filter(|&index| mask[index]) {
             assert_near((gae.advantages[index] + values[index]).into(), returns[index].into(), 1e-5);
         }
@@ -231,7 +233,7 @@ proptest! {
         let row = [true].repeat(values.len());
         let never = [false].repeat(values.len());
         let steps = episode_gae(rewards, values, 0.5, &never, &never, EpisodeBoundary::TerminatedOrTruncated, gamma, 0.9);
-        let tokens = token_gae(rewards, values, Some(&[0.5]), &row, values.len(), gamma, 0.9).unwrap();
+        let tokens = token_gae(rewards, values, Some(&[0.5]), &row, values.len(), gamma, 0.9, STILL).unwrap();
         for (step, token) in steps.unwrap().advantages.into_iter().zip(tokens.advantages) {
             assert_near(step.into(), token.into(), 1e-5);
         }
@@ -247,7 +249,7 @@ proptest! {
         let (terminated, truncated) = if truncate { (&never, &ended) } else { (&ended, &never) };
         let boundary = EpisodeBoundary::TerminatedOrTruncated;
         let whole = episode_gae(rewards, values, 0.7, terminated, truncated, boundary, 0.9, 0.95).unwrap();
-        let alone = token_gae(&rewards[..=end], &values[..=end], None, &vec![true; end + 1], end + 1, 0.9, 0.95).unwrap();
+        let alone = token_gae(&rewards[..=end], &values[..=end], None, &vec![true; end + 1], end + 1, 0.9, 0.95, STILL).unwrap();
         for (whole, alone) in whole.advantages.iter().zip(&alone.advantages) {
             assert_near((*whole).into(), (*alone).into(), 1e-5);
         }

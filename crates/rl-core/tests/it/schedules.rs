@@ -1,6 +1,6 @@
 //! Learning-rate schedules at points worked by hand, and as configuration.
 
-use rl_core::schedule::{Schedule, warmup_steps};
+use rl_core::schedule::{Schedule, ScheduleConfig, ScheduleShape, Warmup, warmup_steps};
 
 use crate::{VECTOR_TOLERANCE, assert_near};
 
@@ -22,6 +22,14 @@ fn rates_at_known_steps() {
     check(cosine, &[(0, 0.0), (1, 1.0), (2, 2.0), (4, 1.736396), (6, 1.1), (10, 0.2), (usize::MAX, 0.2)]);
     let plain = Schedule::Cosine { learning_rate: 2.0, warmup_steps: 0, total_steps: 4, floor_fraction: 0.0 };
     check(plain, &[(0, 2.0), (2, 1.0), (4, 0.0)]);
+    // From 1e-6 to 1e-9 in 100 steps, then held: halfway (1e-6 + 1e-9) / 2. In units of the peak.
+    let held = Schedule::CosineTo { learning_rate: 1.0, warmup_steps: 0, total_steps: 100, end_learning_rate: 1e-3 };
+    check(held, &[(0, 1.0), (50, 0.5005), (100, 1e-3), (150, 1e-3)]);
+    let root = Schedule::InverseSqrt { learning_rate: 2.0, warmup_steps: 4, timescale: 4 };
+    // After the warm-up: 2 * sqrt(4 / step).
+    check(root, &[(0, 0.0), (2, 1.0), (4, 2.0), (8, std::f64::consts::SQRT_2), (16, 1.0)]);
+    let slow = Schedule::InverseSqrt { learning_rate: 2.0, warmup_steps: 0, timescale: 10_000 };
+    check(slow, &[(0, 2.0), (30_000, 1.0)]);
 }
 
 #[test]
@@ -45,6 +53,48 @@ fn warm_up_as_a_fraction_of_the_run() {
 }
 
 #[test]
+fn shares_of_a_run_become_steps() {
+    let resolve = |shape, warmup, decay_steps, run_steps| {
+        ScheduleConfig { learning_rate: 1.0, shape, warmup, decay_steps }.resolve(run_steps)
+    };
+    let share = Warmup::Fraction(0.03);
+    assert_eq!(
+        resolve(ScheduleShape::LogWarmup, share, None, 12_501).unwrap(),
+        Schedule::LogWarmup { learning_rate: 1.0, warmup_steps: 376 }
+    );
+    assert_eq!(
+        resolve(ScheduleShape::Constant, Warmup::Fraction(0.1), None, 95).unwrap(),
+        Schedule::LinearWarmup { learning_rate: 1.0, warmup_steps: 10 }
+    );
+    assert_eq!(
+        resolve(ScheduleShape::Constant, Warmup::Steps(0), None, 5).unwrap(),
+        Schedule::Constant { learning_rate: 1.0 }
+    );
+    assert_eq!(
+        resolve(ScheduleShape::Cosine { floor_fraction: 0.1 }, share, None, 100).unwrap(),
+        Schedule::Cosine { learning_rate: 1.0, warmup_steps: 3, total_steps: 100, floor_fraction: 0.1 }
+    );
+    // The decay may end before the run, and the rate is then held.
+    assert_eq!(
+        resolve(ScheduleShape::CosineTo { end_learning_rate: 1e-3 }, Warmup::Steps(0), Some(100), 300).unwrap(),
+        Schedule::CosineTo { learning_rate: 1.0, warmup_steps: 0, total_steps: 100, end_learning_rate: 1e-3 }
+    );
+    for (warmup, timescale) in [(0, 10_000), (7, 7)] {
+        assert_eq!(
+            resolve(ScheduleShape::InverseSqrt { timescale: None }, Warmup::Steps(warmup), None, 50).unwrap(),
+            Schedule::InverseSqrt { learning_rate: 1.0, warmup_steps: warmup, timescale }
+        );
+    }
+    assert!(resolve(ScheduleShape::Constant, Warmup::Fraction(1.5), None, 10).is_err());
+    assert!(resolve(ScheduleShape::Linear { floor_fraction: 0.0 }, Warmup::Steps(10), None, 10).is_err());
+    assert!(resolve(ScheduleShape::Constant, share, None, 0).is_err());
+    let text = r#"{"learning_rate":1e-6,"shape":{"kind":"cosine","floor_fraction":0.1},"warmup":{"fraction":0.03}}"#;
+    let config: ScheduleConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(config.warmup, share);
+    assert!(serde_json::from_str::<ScheduleConfig>(&text.replace("fraction\":0.03", "share\":0.03")).is_err());
+}
+
+#[test]
 fn configuration_round_trips_and_rejects_unknown_keys() {
     let text = r#"{"kind":"cosine","learning_rate":1e-6,"warmup_steps":3,"total_steps":100,"floor_fraction":0.1}"#;
     let schedule: Schedule = serde_json::from_str(text).unwrap();
@@ -61,6 +111,8 @@ fn impossible_schedules_are_refused() {
         Schedule::LogWarmup { learning_rate: 1.0, warmup_steps: 1 },
         Schedule::Linear { learning_rate: 1.0, warmup_steps: 5, total_steps: 5, floor_fraction: 0.0 },
         Schedule::Cosine { learning_rate: 1.0, warmup_steps: 0, total_steps: 5, floor_fraction: 1.5 },
+        Schedule::CosineTo { learning_rate: 1.0, warmup_steps: 0, total_steps: 5, end_learning_rate: 1.5 },
+        Schedule::InverseSqrt { learning_rate: 1.0, warmup_steps: 0, timescale: 0 },
     ] {
         assert!(schedule.validate().is_err(), "{schedule:?}");
     }

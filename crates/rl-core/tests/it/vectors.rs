@@ -1,19 +1,19 @@
 //! Numbers worked by hand, or given with the formulas.
 
 use rl_core::advantages::{
-    GroupEstimator, StdFloor, Whitening, group_relative_advantages, leave_one_out_advantages, mean_baseline_advantages,
-    whiten,
+    GroupEstimator, GroupRewards, StdFloor, Whitening, group_relative_advantages, leave_one_out_advantages,
+    mean_baseline_advantages, whiten,
 };
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::entropy::entropy_bonus;
 use rl_core::kl::{KlController, KlEstimator, KlPenalty, kl_estimates, kl_loss};
 use rl_core::masked::{Reduction, StepCounts, masked_sum};
-use rl_core::policy_loss::{ClipRange, PolicyLoss, clipped_policy_loss, dual_clipped_policy_loss, reinforce_loss};
-use rl_core::returns::{EpisodeBoundary, discounted_returns, episode_gae, token_gae};
-use rl_core::rewards::{RewardClip, RewardOrder, RewardShaping, overlong_penalty};
-use rl_core::rows::Rows;
+use rl_core::policy_loss::{ClipRange, PolicyLoss, clipped_policy_loss};
+use rl_core::returns::{EpisodeBoundary, MaskedTime, discounted_returns, episode_gae, token_gae};
+use rl_core::rewards::overlong_penalty;
 use rl_core::value_loss::{clipped_value_loss, value_loss};
 
+use crate::policy::{dual_clipped_policy_loss, reinforce_loss};
 use crate::{VECTOR_TOLERANCE, assert_close, assert_near};
 
 const LOG_PROBS: [f32; 8] = [-0.5, -1.0, -2.0, -0.1, -0.2, -0.3, 0.0, 0.0];
@@ -93,9 +93,9 @@ fn divergence_estimators_and_controller() {
 #[test]
 fn generalized_advantages_over_tokens() {
     let (rewards, values, mask) = ([0.0, 0.0, 1.0], [0.5, 0.6, 0.7], [true; 3]);
-    let gae = token_gae(&rewards, &values, None, &mask, 3, 1.0, 1.0).unwrap();
+    let gae = token_gae(&rewards, &values, None, &mask, 3, 1.0, 1.0, MaskedTime::StandsStill).unwrap();
     assert_close(&gae.advantages, &[0.5, 0.4, 0.3], VECTOR_TOLERANCE);
-    let gae = token_gae(&rewards, &values, None, &mask, 3, 1.0, 0.95).unwrap();
+    let gae = token_gae(&rewards, &values, None, &mask, 3, 1.0, 0.95, MaskedTime::StandsStill).unwrap();
     assert_close(&gae.advantages, &[0.46575, 0.385, 0.3], VECTOR_TOLERANCE);
     assert_close(&gae.returns, &[0.96575, 0.985, 1.0], VECTOR_TOLERANCE);
 
@@ -112,9 +112,9 @@ fn generalized_advantages_over_tokens() {
     assert_close(&whiten(&[1.0, 2.0, 3.0], &mask, floor).unwrap(), &[-0.5, 0.0, 0.5], VECTOR_TOLERANCE);
 
     // A bootstrap value of 2 with gamma 0.5: delta = [0 + 0.3 - 0.5, 0 + 0.35 - 0.6, 1 + 1 - 0.7], lambda 0.
-    let gae = token_gae(&rewards, &values, Some(&[2.0]), &mask, 3, 0.5, 0.0).unwrap();
+    let gae = token_gae(&rewards, &values, Some(&[2.0]), &mask, 3, 0.5, 0.0, MaskedTime::StandsStill).unwrap();
     assert_close(&gae.advantages, &[-0.2, -0.25, 1.3], VECTOR_TOLERANCE);
-    let returns = discounted_returns(&rewards, &mask, 3, 0.5).unwrap();
+    let returns = discounted_returns(&rewards, &mask, 3, 0.5, MaskedTime::StandsStill).unwrap();
     assert_close(&returns, &[0.25, 0.5, 1.0], VECTOR_TOLERANCE);
 }
 
@@ -152,7 +152,7 @@ fn advantages_within_a_group() {
     check(group.advantages, [0.146385, -1.024694, -0.439155, 1.317464]);
     check(mean_baseline_advantages(&rewards, 4).unwrap().advantages, [0.125, -0.875, -0.375, 1.125]);
     // Groups of two; the batch has unbiased standard deviation 0.853913.
-    let batch = GroupEstimator::BatchScaled { std_epsilon: 0.0 }.advantages(&rewards, 2).unwrap();
+    let batch = GroupEstimator::BatchScaled { std_epsilon: 0.0 }.advantages(&GroupRewards::new(&rewards, 2)).unwrap();
     check(batch.advantages, [0.585539, -0.585539, -0.878310, 0.878310]);
 }
 
@@ -239,34 +239,6 @@ fn value_losses() {
     let plain = value_loss(&[3.0, 1.0], &[1.0, 1.0], &[true, true], 2).unwrap();
     assert_near(plain.loss, 1.0, VECTOR_TOLERANCE);
     assert_close(&plain.grad_values, &[1.0, 0.0], VECTOR_TOLERANCE);
-}
-
-#[test]
-fn outcome_rewards_in_every_order() {
-    // Two rows of three tokens; the first has two response tokens, the second one.
-    let mask = [true, true, false, false, true, false];
-    let kl = [0.5, 1.0, f32::NAN, f32::NAN, 2.0, f32::NAN];
-    let check = |order, expected: [f64; 6], num_clipped| {
-        let clip = Some(RewardClip { low: -10.0, high: 10.0 });
-        let shaping = RewardShaping { order, clip, baseline: Some(GroupEstimator::MeanBaseline) };
-        let rewards = [Some(16.0), Some(-7.0)];
-        let shaped = shaping.token_rewards(&rewards, Some(&[-2.0, -1.0]), Some(&kl), 0.1, &mask, 3, 2).unwrap();
-        assert_close(&shaped.token_rewards, &expected, VECTOR_TOLERANCE);
-        assert_eq!((shaped.num_clipped, shaped.frac_zero_std), (num_clipped, Some(0.0)));
-    };
-    // 14, -8 clip to 10, -8; the mean is 1.
-    check(RewardOrder::ClipBaselineKl, [-0.05, 8.9, 0.0, 0.0, -9.2, 0.0], 1);
-    // 14, -8 have mean 3: 11, -11 clip to 10, -10.
-    check(RewardOrder::BaselineClipKl, [-0.05, 9.9, 0.0, 0.0, -10.2, 0.0], 2);
-    // 10 - 0.15 and -8 - 0.2 have mean 0.825.
-    check(RewardOrder::ClipKlBaseline, [0.0, 9.025, 0.0, 0.0, -9.025, 0.0], 1);
-
-    let plain = RewardShaping { order: RewardOrder::default(), clip: None, baseline: None };
-    let rewards = [Some(3.0), None, Some(4.0)];
-    let packed_mask = [true, true, true, false];
-    let shaped = plain.token_rewards(&rewards, None, None, 0.0, &packed_mask, Rows::Packed(&[2, 1, 1]), 1).unwrap();
-    assert_eq!(shaped.token_rewards, [0.0, 3.0, 0.0, 0.0]);
-    assert_eq!(shaped.used, [true, false, false]);
 }
 
 #[test]

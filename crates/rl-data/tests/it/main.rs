@@ -1,9 +1,10 @@
-//! Tests of whole roads: parity with Python, masks over templates, packing at scale.
+//! Tests of whole roads: parity with Python, masks over templates, pairs, packing at scale.
 
 mod chat_templates;
 mod fixtures;
 mod packing;
 mod parity;
+mod preference;
 mod rendering;
 mod streaming;
 mod tokens;

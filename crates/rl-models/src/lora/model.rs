@@ -47,6 +47,14 @@ impl Decoder {
         publish(folder, |folder| peft::write(folder, config, base_model, &self.linears()))
     }
 
+    /// As [`Decoder::save_adapter`], into a folder that exists; not atomic.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] without adapters; [`Error::Io`] with the path.
+    pub fn write_adapter_into(&self, folder: &Path, base_model: &str) -> Result<()> {
+        peft::write(folder, self.lora_config().ok_or_else(no_adapters)?, base_model, &self.linears())
+    }
+
     /// Settings of the adapters, if there are any.
     pub fn lora_config(&self) -> Option<&LoraConfig> {
         self.lora.as_ref()

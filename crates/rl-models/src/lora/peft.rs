@@ -1,7 +1,7 @@
 //! Adapter folders in PEFT's layout.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use tch::{Device, Tensor};
@@ -11,7 +11,7 @@ use crate::checkpoint::{check_finite, check_tensors, load_tensors, save_tensors,
 use crate::linear::Linear;
 use crate::{Error, Result};
 
-const CONFIG_FILE: &str = "adapter_config.json";
+pub(crate) const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
 /// Fields of the settings that do not change what the adapters compute.
@@ -90,6 +90,21 @@ pub(super) fn read_config(folder: &Path) -> Result<LoraConfig> {
     };
     config.validate().map_err(|error| error.in_file(&path))?;
     Ok(config)
+}
+
+/// The model that the adapters of a folder belong to, as its settings name it.
+pub(crate) fn base_model(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join(CONFIG_FILE);
+    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let fields: Map<String, Value> =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.clone(), source })?;
+    match fields.get("base_model_name_or_path") {
+        Some(Value::String(base)) if !base.is_empty() => Ok(PathBuf::from(base)),
+        _ => {
+            let reason = "`base_model_name_or_path` is missing: load the base model and call `load_adapter`".to_owned();
+            Err(Error::Checkpoint { path, reason })
+        }
+    }
 }
 
 /// Reads the tensors of a folder, which must be exactly an `A` and a `B` of each targeted projection.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rl_train::{RlConfig, RlTrainer, SftConfig, SftTrainer};
+use rl_train::{Method, Rl, RlConfig, Sft, SftConfig, Trainer};
 use tempfile::TempDir;
 
 use crate::fixtures::*;
@@ -26,8 +26,8 @@ fn copy_of(model: &Path, target: &Path) {
 
 /// The error of a configuration whose fresh run folder must hold no checkpoint and no metrics afterwards.
 #[track_caller]
-fn refused<T: Trainer>(config: T::Config, run: &Path, expected: &[&str]) {
-    let message = match T::new(config) {
+fn refused<M: Method>(config: M::Config, run: &Path, expected: &[&str]) {
+    let message = match Trainer::<M>::new(config) {
         Ok(_) => panic!("accepted"),
         Err(error) => error.to_string(),
     };
@@ -70,11 +70,11 @@ fn models_that_cannot_be_loaded_are_named() {
     ];
     for (name, model, expected) in cases {
         let run = format!("{name}-rl");
-        refused::<RlTrainer>(rl_config(root, &run, model, GRPO, &[]), &root.join(&run), expected);
+        refused::<Rl>(rl_config(root, &run, model, GRPO, &[]), &root.join(&run), expected);
         let run = format!("{name}-sft");
         let mut config = sft_config(root, &run, &data, &[]);
-        config.model = rl_train::ModelSource { path: Some(model.into()), new: None };
-        refused::<SftTrainer>(config, &root.join(&run), expected);
+        config.model = rl_train::ModelConfig::from_path(model);
+        refused::<Sft>(config, &root.join(&run), expected);
     }
 }
 
@@ -87,14 +87,14 @@ fn the_mend_of_a_bad_model_needs_no_other_run_folder() {
     let weights = model.join("model.safetensors");
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..100]).unwrap();
-    let config = rl_config(root, "rl", &model, GRPO, &["max_steps=1"]);
-    refused::<RlTrainer>(config.clone(), &root.join("rl"), &["model.safetensors"]);
+    let config = rl_config(root, "rl", &model, GRPO, &["training.max_steps=1"]);
+    refused::<Rl>(config.clone(), &root.join("rl"), &["model.safetensors"]);
     fs::write(&weights, bytes).unwrap();
-    train::<RlTrainer>(config);
+    train::<Rl>(config);
 
-    let short = sft_config(root, "sft", &data, &["max_steps=1", "selection.max_length=4"]);
-    refused::<SftTrainer>(short, &root.join("sft"), &["4"]);
-    train::<SftTrainer>(sft_config(root, "sft", &data, &["max_steps=1"]));
+    let short = sft_config(root, "sft", &data, &["training.max_steps=1", "selection.max_length=4"]);
+    refused::<Sft>(short, &root.join("sft"), &["4"]);
+    train::<Sft>(sft_config(root, "sft", &data, &["training.max_steps=1"]));
 }
 
 #[test]
@@ -107,31 +107,31 @@ fn unknown_keys_and_values_out_of_range_are_named() {
     let error = rl_track::config::parse::<SftConfig>(&sft, "sft.toml", &overridden("batch_sise=4")).unwrap_err();
     let message = error.to_string();
     assert!(message.contains("batch_sise") && message.contains("`batch_size`"), "{message}");
-    let error = rl_track::config::parse::<RlConfig>(&rl, "rl.toml", &overridden("clip.lo=0.1")).unwrap_err();
-    assert!(error.to_string().contains("clip.lo"), "{error}");
+    let error = rl_track::config::parse::<RlConfig>(&rl, "rl.toml", &overridden("updates.epoch=1")).unwrap_err();
+    assert!(error.to_string().contains("updates.epoch"), "{error}");
 
     let cases: [(&str, &[&str]); 8] = [
-        ("sampling.top_p=0.9", &["sampling", "must not truncate"]),
-        ("sampling.top_k=5", &["sampling", "must not truncate"]),
-        ("sampling.temperature=0.0", &["sampling.temperature", "must be positive"]),
-        ("sampling.num_slots=0", &["num_slots", "must be positive"]),
-        ("algorithm.group_size=1", &["algorithm.group_size", "two or more"]),
-        ("updates_per_epoch=33", &["updates_per_epoch", "33", "must not exceed"]),
-        ("environment.num_cards=9", &["num_cards", "9"]),
+        ("rollout.sampling.top_p=0.9", &["sampling", "must not truncate"]),
+        ("rollout.sampling.top_k=5", &["sampling", "must not truncate"]),
+        ("rollout.sampling.temperature=0.0", &["rollout.sampling.temperature", "must be positive"]),
+        ("rollout.sampling.num_slots=0", &["num_slots", "must be positive"]),
+        ("rollout.group_size=1", &["group_size", "at least 2"]),
+        ("updates.per_epoch=33", &["updates.per_epoch", "33", "must not exceed"]),
+        ("rollout.task.environment.num_cards=9", &["num_cards", "9"]),
         ("device=\"gpu\"", &["gpu"]),
     ];
     for (change, expected) in cases {
         let config = rl_config(root, "refused", &half_trained(), GRPO, &[change]);
-        refused::<RlTrainer>(config, &root.join("refused"), expected);
+        refused::<Rl>(config, &root.join("refused"), expected);
         assert!(!root.join("refused").exists(), "{change}: refused before the run folder is made");
     }
     let mut config = sft_config(root, "refused", &data, &[]);
     config.model.path = Some(half_trained());
-    refused::<SftTrainer>(config, &root.join("refused"), &["model", "give either model.path or model.new"]);
-    let config = sft_config(root, "refused", &data, &["checkpoints.every=0"]);
-    refused::<SftTrainer>(config, &root.join("refused"), &["checkpoints.every"]);
+    refused::<Sft>(config, &root.join("refused"), &["model", "give either model.path or model.new"]);
+    let config = sft_config(root, "refused", &data, &["training.checkpoints.every=0"]);
+    refused::<Sft>(config, &root.join("refused"), &["training.checkpoints.every"]);
     let config = sft_config(root, "refused", &data, &["selection.max_length=4"]);
-    refused::<SftTrainer>(config, &root.join("refused"), &["4"]);
+    refused::<Sft>(config, &root.join("refused"), &["4"]);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn data_that_cannot_be_trained_on_is_named() {
         if let Some(text) = text {
             fs::write(&data, text).unwrap();
         }
-        refused::<SftTrainer>(sft_config(root, name, &data, &[]), &root.join(name), &[expected]);
+        refused::<Sft>(sft_config(root, name, &data, &[]), &root.join(name), &[expected]);
     }
 }
 
@@ -160,21 +160,22 @@ fn a_run_folder_that_cannot_be_written_is_named() {
     // Below a file, and in a file system that nobody may write to.
     for root in [file.as_path(), Path::new("/proc")] {
         let config = sft_config(root, "reins-run", &data, &[]);
-        refused::<SftTrainer>(config, &root.join("reins-run"), &["reins-run"]);
+        refused::<Sft>(config, &root.join("reins-run"), &["reins-run"]);
         let config = rl_config(root, "reins-run", &half_trained(), PPO, &[]);
-        refused::<RlTrainer>(config, &root.join("reins-run"), &["reins-run"]);
+        refused::<Rl>(config, &root.join("reins-run"), &["reins-run"]);
     }
 }
 
 #[test]
 fn another_configuration_in_the_same_folder_is_refused() {
     let (folder, data) = copy_task();
-    train::<SftTrainer>(sft_config(folder.path(), "run", &data, &["max_steps=1"]));
+    train::<Sft>(sft_config(folder.path(), "run", &data, &["training.max_steps=1"]));
     let before = metrics(&folder.path().join("run"));
-    let error = match SftTrainer::new(sft_config(folder.path(), "run", &data, &["max_steps=1", "batch_size=8"])) {
-        Ok(_) => panic!("accepted"),
-        Err(error) => error.to_string(),
-    };
+    let error =
+        match Trainer::<Sft>::new(sft_config(folder.path(), "run", &data, &["training.max_steps=1", "batch_size=8"])) {
+            Ok(_) => panic!("accepted"),
+            Err(error) => error.to_string(),
+        };
     assert!(error.contains("batch_size"), "{error}");
     assert_eq!(metrics(&folder.path().join("run")), before);
 }
@@ -194,12 +195,12 @@ fn weights_that_are_not_numbers_end_the_step() {
     save_tensors(&weights, &borrowed).unwrap();
 
     let mut config = sft_config(root, "sft", &data, &[]);
-    config.model = rl_train::ModelSource { path: Some(broken.clone()), new: None };
+    config.model = rl_train::ModelConfig::from_path(&broken);
     let progress = rl_track::Progress::hidden();
     let interrupt = rl_train::Interrupt::manual();
     let results = [
-        SftTrainer::new(config).and_then(|mut trainer| trainer.run(&interrupt, &progress)),
-        RlTrainer::new(rl_config(root, "rl", &broken, PPO, &[]))
+        Trainer::<Sft>::new(config).and_then(|mut trainer| trainer.run(&interrupt, &progress)),
+        Trainer::<Rl>::new(rl_config(root, "rl", &broken, PPO, &[]))
             .and_then(|mut trainer| trainer.run(&interrupt, &progress)),
     ];
     for result in results {

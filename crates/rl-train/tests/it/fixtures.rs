@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use rl_data::{ChatRecord, Message, write_jsonl};
 use rl_envs::general_points::{DatasetConfig, DatasetRow};
 use rl_track::Progress;
-use rl_train::{Finish, Interrupt, RlConfig, RlTrainer, SftConfig, SftTrainer};
+use rl_train::{Finish, Interrupt, Method, RlConfig, Sft, SftConfig, Trainer};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -51,11 +51,12 @@ pub fn sft_config(folder: &Path, name: &str, data: &Path, changes: &[&str]) -> S
         train_on = "assistant"
         selection = {{ max_length = 128, too_long = "error", unusable = "error" }}
         batch_size = 16
-        micro_batch_tokens = 4096
+        [training]
         max_steps = 8
-        max_grad_norm = 1.0
+        micro_batch_tokens = 4096
         optimizer = {{ beta1 = 0.9, beta2 = 0.98, eps = 1e-7, weight_decay = 0.01 }}
         learning_rate = {{ kind = "constant", learning_rate = 4e-3 }}
+        max_grad_norm = 1.0
         checkpoints = {{ every = 4 }}
         [model.new]
         vocab_size = 400
@@ -73,8 +74,17 @@ pub fn sft_config(folder: &Path, name: &str, data: &Path, changes: &[&str]) -> S
     rl_track::config::parse(&text, "sft.toml", &overrides(changes)).unwrap()
 }
 
-pub const GRPO: &str = r#"algorithm = { name = "grpo", group_size = 4, std_eps = 1e-6 }"#;
-pub const PPO: &str = r#"algorithm = { name = "ppo", group_size = 1, gamma = 0.9, gae_lambda = 0.95, value_coef = 0.5, value_clip = 1.0 }"#;
+pub const GRPO: &str = r#"
+shaping = { steps = [{ kind = "baseline" }] }
+advantage = { kind = "group", estimator = { kind = "group_relative", std_epsilon = 1e-6 } }
+rollout.group_size = 4
+"#;
+pub const PPO: &str = r#"
+shaping = { steps = [] }
+turn_advantage = { gamma = 0.9, gae_lambda = 0.95, boundary = "terminated_or_truncated", whitening = { variance = "unbiased", floor = { add_to_std = 1e-5 }, shift_mean = true, divide_by_std = true } }
+critic = { kind = "shared", head = "network", value_coef = 0.5, value_clip = 1.0 }
+rollout.group_size = 1
+"#;
 
 /// Plays [`GAME`] from the checkpoint `model` into `folder/<name>`.
 pub fn rl_config(folder: &Path, name: &str, model: &Path, algorithm: &str, changes: &[&str]) -> RlConfig {
@@ -84,65 +94,40 @@ pub fn rl_config(folder: &Path, name: &str, model: &Path, algorithm: &str, chang
         run = "{run}"
         seed = 5
         device = "cpu"
-        model = "{model}"
-        environment = {GAME}
+        model = {{ path = "{model}" }}
+        objective = {{ kind = "clipped", ratio = {{ level = "token" }}, clip = {{ low = 0.2, high = 0.2 }} }}
+        reduction = {{ kind = "token_mean" }}
+        updates = {{ epochs = 2, per_epoch = 2 }}
+        rollout.task = {{ kind = "environment", environment = {game} }}
+        rollout.prompts_per_step = 8
+        rollout.sampling = {{ max_new_tokens = 24, temperature = 1.0, num_slots = 16 }}
+        rollout.samples_per_step = 1
         {algorithm}
-        prompts_per_step = 8
-        sampling = {{ max_new_tokens = 24, temperature = 1.0, num_slots = 16 }}
-        update_epochs = 2
-        updates_per_epoch = 2
-        micro_batch_tokens = 4096
-        clip = {{ low = 0.2, high = 0.2 }}
+        [training]
         max_steps = 6
+        micro_batch_tokens = 4096
         optimizer = {{ beta1 = 0.9, beta2 = 0.999, eps = 1e-7, weight_decay = 0.0 }}
         learning_rate = {{ kind = "constant", learning_rate = 1e-3 }}
         max_grad_norm = 1.0
         checkpoints = {{ every = 3 }}
-        samples_per_step = 1
         "#,
         run = folder.join(name).display(),
         model = model.display(),
+        game = GAME.replacen('{', "{ name = \"general_points\",", 1),
     );
     rl_track::config::parse(&text, "rl.toml", &overrides(changes)).unwrap()
 }
 
-/// What a test asks of either trainer.
-pub trait Trainer: Sized {
-    type Config: Clone;
-    fn new(config: Self::Config) -> rl_train::Result<Self>;
-    fn run(&mut self, interrupt: &Interrupt, progress: &Progress) -> rl_train::Result<Finish>;
-}
-
-impl Trainer for SftTrainer {
-    type Config = SftConfig;
-    fn new(config: SftConfig) -> rl_train::Result<Self> {
-        SftTrainer::new(config)
-    }
-    fn run(&mut self, interrupt: &Interrupt, progress: &Progress) -> rl_train::Result<Finish> {
-        SftTrainer::run(self, interrupt, progress)
-    }
-}
-
-impl Trainer for RlTrainer {
-    type Config = RlConfig;
-    fn new(config: RlConfig) -> rl_train::Result<Self> {
-        RlTrainer::new(config)
-    }
-    fn run(&mut self, interrupt: &Interrupt, progress: &Progress) -> rl_train::Result<Finish> {
-        RlTrainer::run(self, interrupt, progress)
-    }
-}
-
 /// Runs to the end.
-pub fn train<T: Trainer>(config: T::Config) -> Finish {
-    T::new(config).unwrap().run(&Interrupt::manual(), &Progress::hidden()).unwrap()
+pub fn train<M: Method>(config: M::Config) -> Finish {
+    Trainer::<M>::new(config).unwrap().run(&Interrupt::manual(), &Progress::hidden()).unwrap()
 }
 
 /// Runs one step, as if a signal came during it.
-pub fn train_one_step<T: Trainer>(config: T::Config) -> Finish {
+pub fn train_one_step<M: Method>(config: M::Config) -> Finish {
     let interrupt = Interrupt::manual();
     interrupt.raise();
-    T::new(config).unwrap().run(&interrupt, &Progress::hidden()).unwrap()
+    Trainer::<M>::new(config).unwrap().run(&interrupt, &Progress::hidden()).unwrap()
 }
 
 /// Lines of `metrics.jsonl` without what depends on the clock.
@@ -168,7 +153,12 @@ pub fn half_trained() -> PathBuf {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("expert.jsonl");
         write_expert_answers(&data);
-        train::<SftTrainer>(sft_config(folder.path(), "sft", &data, &["max_steps=45", "checkpoints.every=45"]));
+        train::<Sft>(sft_config(
+            folder.path(),
+            "sft",
+            &data,
+            &["training.max_steps=45", "training.checkpoints.every=45"],
+        ));
         folder
     });
     MODEL.path().join("sft/checkpoints/step-000045")

@@ -4,7 +4,7 @@ use rl_core::random::RandomKey;
 use rl_data::Message;
 use rl_models::ChatModel;
 use rl_models::generate::SamplingConfig;
-use rl_train::{Finish, RlTrainer, SftTrainer};
+use rl_train::{Finish, Rl, Sft};
 use tch::Device;
 
 use crate::fixtures::*;
@@ -14,8 +14,8 @@ fn sft_learns_to_copy_a_word() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("copy.jsonl");
     write_copy_task(&data);
-    let config = sft_config(folder.path(), "run", &data, &["max_steps=80", "checkpoints.every=80"]);
-    assert_eq!(train::<SftTrainer>(config), Finish::Complete { step: 80 });
+    let config = sft_config(folder.path(), "run", &data, &["training.max_steps=80", "training.checkpoints.every=80"]);
+    assert_eq!(train::<Sft>(config), Finish::Complete { step: 80 });
     let run = folder.path().join("run");
     let loss = curve(&run, "train", "loss");
     assert_eq!(loss.len(), 80);
@@ -35,9 +35,9 @@ fn rl_raises_the_reward() {
     const RISE: f64 = 1.0;
     for algorithm in [GRPO, PPO] {
         let folder = tempfile::tempdir().unwrap();
-        let changes = ["max_steps=16", "checkpoints.every=16", "prompts_per_step=16"];
+        let changes = ["training.max_steps=16", "training.checkpoints.every=16", "rollout.prompts_per_step=16"];
         let config = rl_config(folder.path(), "run", &half_trained(), algorithm, &changes);
-        train::<RlTrainer>(config);
+        train::<Rl>(config);
         let rewards = curve(&folder.path().join("run"), "train", "reward_mean");
         let mean = |rewards: &[f64]| rewards.iter().sum::<f64>() / rewards.len() as f64;
         let (first, last) = (mean(&rewards[..4]), mean(&rewards[12..]));

@@ -6,3 +6,4 @@ mod fixtures;
 mod invariance;
 mod learning;
 mod resume;
+mod reward;

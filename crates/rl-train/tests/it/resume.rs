@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use rl_train::{Finish, RlTrainer, SftTrainer};
+use rl_train::{Finish, Method, Rl, Sft};
 
 use crate::fixtures::*;
 
@@ -55,28 +55,28 @@ fn pretend_to_be_killed(run: &Path, step: u64) {
 }
 
 /// `config(name)` gives the configuration of a run into `folder/name`.
-fn check<T: Trainer>(folder: &Path, max_steps: u64, config: impl Fn(&str) -> T::Config) {
-    assert_eq!(train::<T>(config("whole")), Finish::Complete { step: max_steps });
+fn check<M: Method>(folder: &Path, max_steps: u64, config: impl Fn(&str) -> M::Config) {
+    assert_eq!(train::<M>(config("whole")), Finish::Complete { step: max_steps });
 
     // By signals: after the first step, after the second, then to the end.
-    assert_eq!(train_one_step::<T>(config("signals")), Finish::Interrupted { step: 1 });
-    assert_eq!(train_one_step::<T>(config("signals")), Finish::Interrupted { step: 2 });
-    assert_eq!(train::<T>(config("signals")), Finish::Complete { step: max_steps });
+    assert_eq!(train_one_step::<M>(config("signals")), Finish::Interrupted { step: 1 });
+    assert_eq!(train_one_step::<M>(config("signals")), Finish::Interrupted { step: 2 });
+    assert_eq!(train::<M>(config("signals")), Finish::Complete { step: max_steps });
     assert_same(&folder.join("signals"), &folder.join("whole"));
 
     // By a kill before the first checkpoint that counts, and again later.
-    assert_eq!(train_one_step::<T>(config("killed")), Finish::Interrupted { step: 1 });
+    assert_eq!(train_one_step::<M>(config("killed")), Finish::Interrupted { step: 1 });
     fs::remove_dir_all(folder.join("killed/checkpoints/step-000001")).unwrap();
     pretend_to_be_killed(&folder.join("killed"), 1);
     for step in 1..=4 {
-        assert_eq!(train_one_step::<T>(config("killed")), Finish::Interrupted { step });
+        assert_eq!(train_one_step::<M>(config("killed")), Finish::Interrupted { step });
     }
     pretend_to_be_killed(&folder.join("killed"), 4);
-    assert_eq!(train::<T>(config("killed")), Finish::Complete { step: max_steps });
+    assert_eq!(train::<M>(config("killed")), Finish::Complete { step: max_steps });
     assert_same(&folder.join("killed"), &folder.join("whole"));
 
     // A finished run has nothing left to do.
-    assert_eq!(train::<T>(config("killed")), Finish::Complete { step: max_steps });
+    assert_eq!(train::<M>(config("killed")), Finish::Complete { step: max_steps });
     assert_same(&folder.join("killed"), &folder.join("whole"));
 }
 
@@ -86,13 +86,16 @@ fn sft_resumes_to_the_bit() {
     let data = folder.path().join("copy.jsonl");
     write_copy_task(&data);
     let held_out = format!("held_out.seen=\"{}\"", data.display());
-    check::<SftTrainer>(folder.path(), 8, |name| sft_config(folder.path(), name, &data, &[&held_out]));
-    assert_eq!(curve(&folder.path().join("whole"), "seen", "loss").len(), 2);
+    check::<Sft>(folder.path(), 8, |name| {
+        sft_config(folder.path(), name, &data, &[&held_out, "training.checkpoints.every=2"])
+    });
+    assert_eq!(curve(&folder.path().join("whole"), "seen", "loss").len(), 4);
     let files = contents(&folder.path().join("whole"));
     assert!(files.contains_key("checkpoints/step-000008/optimizer.safetensors"));
+    assert!(files.contains_key("checkpoints/step-000006/optimizer.safetensors"), "kept in case the last is damaged");
     assert!(
         !files.contains_key("checkpoints/step-000004/optimizer.safetensors"),
-        "moments are kept for the last alone"
+        "moments are kept for the last two alone"
     );
     assert!(files.contains_key("checkpoints/step-000004/model.safetensors"));
 }
@@ -100,12 +103,12 @@ fn sft_resumes_to_the_bit() {
 #[test]
 fn grpo_resumes_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
-    check::<RlTrainer>(folder.path(), 6, |name| rl_config(folder.path(), name, &half_trained(), GRPO, &[]));
+    check::<Rl>(folder.path(), 6, |name| rl_config(folder.path(), name, &half_trained(), GRPO, &[]));
 }
 
 #[test]
 fn ppo_resumes_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
-    check::<RlTrainer>(folder.path(), 6, |name| rl_config(folder.path(), name, &half_trained(), PPO, &[]));
+    check::<Rl>(folder.path(), 6, |name| rl_config(folder.path(), name, &half_trained(), PPO, &[]));
     assert!(contents(&folder.path().join("whole")).contains_key("checkpoints/step-000006/value_head.safetensors"));
 }

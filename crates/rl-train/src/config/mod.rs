@@ -1,0 +1,55 @@
+//! What a run's TOML file holds: parsed, validated, and only then built.
+//!
+//! Every trainer has one struct here; what all of them share is in [`ModelConfig`] and [`TrainingConfig`].
+
+mod model;
+mod rl;
+mod sft;
+mod training;
+
+use std::path::Path;
+
+use rl_track::ConfigError;
+use serde::Serialize;
+
+pub use model::{Dtype, ModelConfig, NewModelConfig};
+pub use rl::{
+    ActionConfig, CriticConfig, CriticStart, DynamicSampling, EnvironmentConfig, KlConfig, KlPlace, LongPrompts,
+    PromptsConfig, RlConfig, RolloutConfig, SelectionConfig, TaskConfig, TurnAdvantage, UpdateConfig, ValidationConfig,
+    ValueHeadConfig,
+};
+pub use sft::SftConfig;
+pub use training::{BestConfig, CheckpointConfig, EvaluationConfig, Goal, ParameterGroup, TrainingConfig};
+
+/// What the loop around every training method reads of its configuration.
+pub trait RunConfig: Serialize {
+    /// Folder of the run's record and checkpoints.
+    fn run(&self) -> &Path;
+
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    fn device(&self) -> &str;
+
+    /// What all trainers share.
+    fn training(&self) -> &TrainingConfig;
+
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// The key, its value and its limit.
+    fn validate(&self) -> Result<(), ConfigError>;
+}
+
+/// The refusal of a section by the crate that reads it.
+pub(crate) fn refused<E: std::fmt::Display>(section: &'static str) -> impl Fn(E) -> ConfigError {
+    move |error| ConfigError { key: section.into(), value: "as given".into(), message: error.to_string() }
+}
+
+/// The refusal of a number by the mathematics as an error of the key `section.name`.
+pub(crate) fn in_section(section: &'static str) -> impl Fn(rl_core::Error) -> ConfigError {
+    move |error| match error {
+        rl_core::Error::BadHyperparameter { name, value, limit } => {
+            ConfigError { key: format!("{section}.{name}"), value: value.to_string(), message: limit.into() }
+        }
+        other => refused(section)(other),
+    }
+}

@@ -1,0 +1,73 @@
+//! The configuration of supervised fine-tuning.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rl_core::cross_entropy::CrossEntropyKind;
+use rl_core::masked::Reduction;
+use rl_data::{SelectionPolicy, TrainOn};
+use rl_track::{ConfigError, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::{ModelConfig, RunConfig, TrainingConfig};
+
+/// Supervised fine-tuning, or training from scratch, on a file of conversations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SftConfig {
+    /// Folder of the run's record and checkpoints.
+    pub run: PathBuf,
+    /// Seed of the data order, of fresh weights and of adapter dropout.
+    pub seed: u64,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// JSON Lines of `{"messages": [...]}`.
+    pub data: PathBuf,
+    /// Which turns are targets.
+    pub train_on: TrainOn,
+    /// Longest row in tokens, and what happens to rows that do not fit.
+    pub selection: SelectionPolicy,
+    /// Sequences per optimizer step.
+    pub batch_size: usize,
+    /// What a target token costs.
+    #[serde(default = "nll")]
+    pub loss: CrossEntropyKind,
+    /// How the costs of a step's tokens become one number.
+    #[serde(default = "token_mean")]
+    pub reduction: Reduction,
+    /// Held-out files by name, scored at every evaluation; same layout as `data`.
+    #[serde(default)]
+    pub held_out: BTreeMap<String, PathBuf>,
+    /// What is trained.
+    pub model: ModelConfig,
+    /// Length, optimizer, checkpoints.
+    pub training: TrainingConfig,
+}
+
+fn nll() -> CrossEntropyKind {
+    CrossEntropyKind::Nll
+}
+
+fn token_mean() -> Reduction {
+    Reduction::TokenMean
+}
+
+impl RunConfig for SftConfig {
+    fn run(&self) -> &Path {
+        &self.run
+    }
+
+    fn device(&self) -> &str {
+        &self.device
+    }
+
+    fn training(&self) -> &TrainingConfig {
+        &self.training
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.model.validate()?;
+        ensure(0 < self.batch_size, "batch_size", self.batch_size, "must be positive")?;
+        self.training.validate()
+    }
+}

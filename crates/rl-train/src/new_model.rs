@@ -1,0 +1,61 @@
+//! A decoder from scratch, with a tokenizer trained on the run's own text.
+
+use rl_data::{CHATML, ChatRecord, ChatTemplate, Renderer, train_tokenizer};
+use rl_models::checkpoint::SideFiles;
+use rl_models::{ChatModel, Decoder, ModelConfig};
+use tch::Device;
+
+use crate::config::NewModelConfig;
+use crate::{Error, Result};
+
+/// Special tokens of a tokenizer trained here; the ChatML template uses the last two.
+const SPECIAL_TOKENS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+/// Conversations that a new tokenizer is trained on at most.
+const TOKENIZER_RECORDS: usize = 20_000;
+
+/// A decoder with fresh weights and a tokenizer trained on the assistant and user text of `records`.
+pub(crate) fn new_model(
+    shape: &NewModelConfig,
+    records: &[ChatRecord],
+    seed: u64,
+    device: Device,
+) -> Result<ChatModel> {
+    let texts: Vec<&str> = records
+        .iter()
+        .take(TOKENIZER_RECORDS)
+        .flat_map(|record| record.messages.iter().map(|message| message.content.as_str()))
+        .collect();
+    let tokenizer = train_tokenizer(&texts, shape.vocab_size, &SPECIAL_TOKENS)?;
+    let eos = tokenizer.token_to_id(SPECIAL_TOKENS[2]).map(i64::from);
+    let config = ModelConfig {
+        model_type: "llama".into(),
+        hidden_size: shape.hidden_size,
+        intermediate_size: shape.intermediate_size,
+        num_hidden_layers: shape.num_hidden_layers,
+        num_attention_heads: shape.num_attention_heads,
+        num_key_value_heads: shape.num_key_value_heads,
+        head_dim: None,
+        vocab_size: tokenizer.vocab_size() as i64,
+        max_position_embeddings: shape.max_position_embeddings,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_scaling: Default::default(),
+        sliding_window: Default::default(),
+        tie_word_embeddings: true,
+        attention_bias: false,
+        mlp_bias: false,
+        hidden_act: "silu".into(),
+        bos_token_id: tokenizer.token_to_id(SPECIAL_TOKENS[1]).map(i64::from),
+        eos_token_id: eos.into_iter().collect(),
+        pad_token_id: tokenizer.token_to_id(SPECIAL_TOKENS[0]).map(i64::from),
+        torch_dtype: Some(rl_models::config::Dtype::Float32),
+        initializer_range: shape.initializer_range,
+        extra: Default::default(),
+    };
+    let template = ChatTemplate::new(CHATML, Some(SPECIAL_TOKENS[1]), Some(SPECIAL_TOKENS[2]))?;
+    let renderer = Renderer::new(tokenizer, template)?;
+    let folder = tempfile::tempdir().map_err(Error::file("make a temporary folder in", &std::env::temp_dir()))?;
+    renderer.save(folder.path())?;
+    let side_files = SideFiles::from_folder(folder.path())?;
+    Ok(ChatModel::new(Decoder::random(config, seed, device)?, renderer, side_files)?)
+}
