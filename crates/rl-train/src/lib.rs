@@ -14,24 +14,33 @@ mod interrupt;
 mod learner;
 mod new_model;
 mod non_finite;
+mod pair_batch;
 mod policy;
+mod preference;
 mod recorder;
+mod reward_model;
 mod rl;
 mod sft;
 mod statistics;
 mod trainer;
+mod unpaired;
 
 pub use config::{
-    Algorithm, BestConfig, CheckpointConfig, Dtype, EvaluationConfig, Goal, ModelConfig, NewModelConfig,
-    ParameterGroup, RlConfig, RunConfig, SftConfig, TrainingConfig,
+    Algorithm, BestConfig, CheckpointConfig, Dtype, EvaluationConfig, Goal, HeadInit, ModelConfig, NewModelConfig,
+    ParameterGroup, PreferenceConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig, RunConfig,
+    SftConfig, TrainingConfig, UnpairedConfig,
 };
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
 pub use learner::LearnerState;
 pub use non_finite::{NonFiniteConfig, NonFiniteCounts};
+pub use pair_batch::TrainingPair;
+pub use preference::{Preference, PreferenceTrainer};
+pub use reward_model::{RewardModel, RewardModelTrainer, RewardSource};
 pub use rl::{Rl, RlTrainer};
 pub use sft::{Sft, SftTrainer};
 pub use trainer::{Method, Replayed, StepReport, Trainer, replay};
+pub use unpaired::{TrainingAnswer, Unpaired, UnpairedTrainer};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

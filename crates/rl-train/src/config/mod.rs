@@ -3,9 +3,12 @@
 //! Every trainer has one struct here; what all of them share is in [`ModelConfig`] and [`TrainingConfig`].
 
 mod model;
+mod preference;
+mod reward_model;
 mod rl;
 mod sft;
 mod training;
+mod unpaired;
 
 use std::path::Path;
 
@@ -13,9 +16,12 @@ use rl_track::ConfigError;
 use serde::Serialize;
 
 pub use model::{Dtype, ModelConfig, NewModelConfig};
+pub use preference::{PreferenceConfig, ReferenceConfig, ReferencePasses};
+pub use reward_model::{HeadInit, RewardModelConfig};
 pub use rl::{Algorithm, RlConfig};
 pub use sft::SftConfig;
 pub use training::{BestConfig, CheckpointConfig, EvaluationConfig, Goal, ParameterGroup, TrainingConfig};
+pub use unpaired::UnpairedConfig;
 
 /// What the loop around every training method reads of its configuration.
 pub trait RunConfig: Serialize {

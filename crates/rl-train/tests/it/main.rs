@@ -5,4 +5,8 @@ mod config_files;
 mod fixtures;
 mod invariance;
 mod learning;
+mod preference;
+mod preference_fixtures;
 mod resume;
+mod reward_model;
+mod trajectories;
