@@ -41,7 +41,7 @@ pub use non_finite::{NonFiniteConfig, NonFiniteCounts};
 pub use pair_batch::TrainingPair;
 pub use preference::{Preference, PreferenceTrainer};
 pub use reward_model::{RewardModel, RewardModelTrainer, RewardSource};
-pub use rl::{Rl, RlTrainer};
+pub use rl::{Rl, RlTrainer, Sampler};
 pub use sft::{Sft, SftTrainer};
 pub use trainer::{Method, Replayed, StepReport, Trainer, replay};
 pub use unpaired::{TrainingAnswer, Unpaired, UnpairedTrainer};
