@@ -2,17 +2,24 @@
 //!
 //! Every trainer has one struct here; what all of them share is in [`ModelConfig`] and [`TrainingConfig`].
 
+mod distill;
 mod model;
+mod preference;
+mod reward_model;
 mod rl;
 mod sft;
 mod training;
+mod unpaired;
 
 use std::path::Path;
 
 use rl_track::ConfigError;
 use serde::Serialize;
 
+pub use distill::{DistillConfig, TeacherConfig};
 pub use model::{Dtype, ModelConfig, NewModelConfig};
+pub use preference::{PreferenceConfig, ReferenceConfig, ReferencePasses};
+pub use reward_model::{HeadInit, RewardModelConfig};
 pub use rl::{
     ActionConfig, CriticConfig, CriticStart, DynamicSampling, EnvironmentConfig, KlConfig, KlPlace, LongPrompts,
     PromptsConfig, RlConfig, RolloutConfig, SelectionConfig, TaskConfig, TurnAdvantage, UpdateConfig, ValidationConfig,
@@ -20,6 +27,7 @@ pub use rl::{
 };
 pub use sft::SftConfig;
 pub use training::{BestConfig, CheckpointConfig, EvaluationConfig, Goal, ParameterGroup, TrainingConfig};
+pub use unpaired::UnpairedConfig;
 
 /// What the loop around every training method reads of its configuration.
 pub trait RunConfig: Serialize {
