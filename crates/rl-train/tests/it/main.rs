@@ -11,4 +11,8 @@ mod presets;
 mod resume;
 mod reward;
 mod reward_model;
+mod rl_fixtures;
+mod rl_methods;
+mod rl_properties;
+mod rl_rewards;
 mod trajectories;
