@@ -2,8 +2,9 @@
 
     python measure.py --inputs FILE --model FOLDER --threads N --job NAME
 
-FILE holds the token ids and lengths that both sides use; `measure prepare` of rl-examples writes it. The line has the
-form that `measure run` of rl-examples prints: {"values": {...}, "tokens": [[...]], "losses": [...], "versions": {...}}.
+FILE holds the token ids and lengths that both sides use: for the jobs whose names start with `trainer-` it is
+trainers.json beside this file, for all others what `measure prepare` of rl-examples writes. The line has the form that
+`measure run` of rl-examples prints: {"values": {...}, "tokens": [[...]], "losses": [...], "versions": {...}}.
 Deliberately absent: medians, ratios, pages; `cargo xtask bench` makes them.
 """
 
@@ -17,10 +18,11 @@ import torch
 import transformers
 
 import generation
+import trainers
 import training
 
 
-def jobs(inputs, load):
+def jobs(inputs, load, load_reward_model):
     """Every job by name; nothing runs until its entry is called."""
     return {
         "decode-1": lambda: generation.decode(load(), inputs, 1),
@@ -31,6 +33,11 @@ def jobs(inputs, load):
         "train-trl": lambda: training.trl_step(load(), inputs),
         "train-loop-padded": lambda: training.loop_step(load(), inputs, rows=len(inputs["train"]["sequences"])),
         "train-loop-one-by-one": lambda: training.loop_step(load(), inputs, rows=1),
+        "trainer-sft": lambda: trainers.sft(load(), inputs),
+        "trainer-dpo": lambda: trainers.dpo(load(), inputs),
+        "trainer-reward": lambda: trainers.reward(load_reward_model(), inputs),
+        "trainer-grpo": lambda: trainers.grpo(load(), inputs),
+        "trainer-rloo": lambda: trainers.rloo(load(), inputs),
     }
 
 
@@ -48,7 +55,7 @@ def main():
     parser.add_argument("--inputs", required=True, help="the JSON file of shared inputs")
     parser.add_argument("--model", required=True, help="a folder in the Hugging Face layout")
     parser.add_argument("--threads", required=True, type=int, help="threads of one tensor operation")
-    parser.add_argument("--job", required=True, choices=sorted(jobs({"train": {"sequences": []}}, None)))
+    parser.add_argument("--job", required=True, choices=sorted(jobs({"train": {"sequences": []}}, None, None)))
     arguments = parser.parse_args()
 
     warnings.filterwarnings("ignore")
@@ -62,9 +69,15 @@ def main():
     def load():
         return transformers.AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
 
-    result = jobs(inputs, load)[arguments.job]()
+    def load_reward_model():
+        return transformers.AutoModelForSequenceClassification.from_pretrained(
+            arguments.model, dtype=torch.float32, num_labels=1
+        )
+
+    result = jobs(inputs, load, load_reward_model)[arguments.job]()
     result["values"]["peak_bytes"] = peak_bytes()
-    packages = ["torch", "transformers"] + (["trl", "accelerate"] if arguments.job == "train-trl" else [])
+    uses_trl = arguments.job == "train-trl" or arguments.job.startswith("trainer-")
+    packages = ["torch", "transformers"] + (["trl", "accelerate"] if uses_trl else [])
     result["versions"] = {name: version(name) for name in packages}
     # TRL prints its own log lines to standard output; ours is the last line.
     sys.stdout.flush()

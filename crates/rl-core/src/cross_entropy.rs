@@ -35,6 +35,9 @@ pub struct CrossEntropyLoss {
 /// tokens of the whole step, so the gradient does not depend on how the batch is split. The gradient of
 /// [`CrossEntropyKind::Dft`] treats the factor `exp(log_prob)` as a constant.
 ///
+/// TRL has both kinds over the tokens of the step; OpenRLHF has the first, over tokens or as mean of row means, and its 2025
+/// fork averages each micro-batch ([`Reduction::TokenMeanLocal`](crate::masked::Reduction::TokenMeanLocal)).
+///
 /// # Errors
 /// Lengths differ, the step is empty, or a number is not finite.
 pub fn cross_entropy_loss<'a>(

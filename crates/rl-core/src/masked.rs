@@ -11,7 +11,7 @@ use crate::rows::Rows;
 
 /// How per-token losses become one number. Rows without a response token are left out of every mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case", from = "StrictReduction")]
 pub enum Reduction {
     /// Sum over the response tokens of the step, divided by their number.
     TokenMean,
@@ -35,6 +35,33 @@ pub enum Reduction {
         /// The divisor, in tokens; absent, the widest row of the step, padding included.
         length: Option<usize>,
     },
+}
+
+/// As [`Reduction`] is read: variants without fields ignore unknown keys in serde, empty ones refuse them.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum StrictReduction {
+    TokenMean {},
+    TokenSum {},
+    TokenMeanLocal {},
+    SeqMeanTokenMean {},
+    SeqMeanTokenSum {},
+    ConstNorm { max_length: usize },
+    SeqSumNorm { length: Option<usize> },
+}
+
+impl From<StrictReduction> for Reduction {
+    fn from(reduction: StrictReduction) -> Self {
+        match reduction {
+            StrictReduction::TokenMean {} => Reduction::TokenMean,
+            StrictReduction::TokenSum {} => Reduction::TokenSum,
+            StrictReduction::TokenMeanLocal {} => Reduction::TokenMeanLocal,
+            StrictReduction::SeqMeanTokenMean {} => Reduction::SeqMeanTokenMean,
+            StrictReduction::SeqMeanTokenSum {} => Reduction::SeqMeanTokenSum,
+            StrictReduction::ConstNorm { max_length } => Reduction::ConstNorm { max_length },
+            StrictReduction::SeqSumNorm { length } => Reduction::SeqSumNorm { length },
+        }
+    }
 }
 
 /// What a step holds, for the denominators of [`Reduction::token_weights`].

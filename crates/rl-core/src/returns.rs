@@ -46,6 +46,9 @@ pub enum MaskedTime {
 ///
 /// `token_rewards` is `[batch, seq]`; where `response_mask` is false nothing is read and the result is 0.
 ///
+/// OpenRLHF and TRL discount over masked tokens inside a response, and OpenRLHF leaves sums in masked positions, which its
+/// loss does not read; verl passes over them.
+///
 /// # Errors
 /// Lengths differ, `gamma` is outside `[0, 1]`, or a number is not finite.
 pub fn discounted_returns<'a>(
@@ -80,6 +83,10 @@ pub fn discounted_returns<'a>(
 ///
 /// `token_rewards` and `values` are `[batch, seq]`, `bootstrap_values` is `[batch]`; where `response_mask` is false
 /// nothing is read and the result is 0.
+///
+/// verl whitens inside its function and carries value and advantage over masked tokens, as here by default; OpenRLHF sets
+/// values and rewards of masked tokens to 0 and counts them as steps ([`MaskedTime::Passes`]); TRL's PPO does that too, and
+/// gives the token after the last one the score and a value.
 ///
 /// Schulman et al. 2016, eq. 16: <https://arxiv.org/abs/1506.02438>.
 ///

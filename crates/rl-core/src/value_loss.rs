@@ -43,6 +43,9 @@ pub fn value_loss<'a>(
 /// Slices are `[batch, seq]`; where `response_mask` is false nothing is read. A token whose clipped error is the larger
 /// one has no gradient: its clipped value does not depend on `value`.
 ///
+/// OpenRLHF and verl compute the same, with 0.5 as range; TRL's PPO too, with 0.2, and multiplies it by 0.1. The clipping is
+/// that of the reference code of PPO rather than of its paper.
+///
 /// # Errors
 /// Lengths differ, `clip_range` is negative, the step is empty, or a number is not finite.
 pub fn clipped_value_loss<'a>(

@@ -1,12 +1,16 @@
 //! Text in, text out: an [`Environment`] is reset to an episode named by (seed, index) and stepped with the raw
-//! response of a policy. [`general_points`] is the card game; [`vector`] runs many environments at once.
+//! response of a policy. [`general_points`] is the card game, [`instructions`] are demands on the form of an answer;
+//! [`vector`] runs many environments at once.
 //!
 #![doc = include_str!("../README.md")]
 
+pub mod dataset;
 pub mod environment;
 pub mod error;
 pub mod general_points;
+pub mod instructions;
 pub mod vector;
 
+pub use dataset::DatasetConfig;
 pub use environment::{Environment, Message, Observation, Role, Step};
 pub use error::{Error, EvaluationError, Result};

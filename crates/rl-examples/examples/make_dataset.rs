@@ -1,15 +1,19 @@
-//! Writes a training file of GeneralPoints conversations.
+//! Writes a training file: conversations of GeneralPoints, or conversations, pairs, judged answers or prompts of checkable
+//! instructions.
 //!
-//! `cargo run --release -p rl-examples --example make_dataset -- --config configs/make_dataset/general-points-tiny-sft.toml`
+//! `cargo run --release -p rl-examples --example make_dataset -- --config configs/make_dataset/tiny-sft.toml`
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use rl_envs::general_points::DatasetConfig;
+use rl_envs::DatasetConfig;
 use rl_examples::ConfigArgs;
+use serde::Serialize;
 
-/// Writes a file of conversations to train on: expert answers, and practice text for models trained from scratch.
+/// Writes a file to train on; `task` in the config says of what: card hands with expert answers and practice text, or
+/// checkable instructions with answers that obey and answers that do not.
 ///
 /// Every row is a function of the seed and its index, so the same config always gives the same bytes.
 #[derive(Parser)]
@@ -24,11 +28,17 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let config: DatasetConfig = Arguments::parse().config.load()?;
-    let rows = config.rows()?;
-    if let Some(folder) = config.out.parent() {
+    match &config {
+        DatasetConfig::GeneralPoints(config) => write(&config.out, &config.rows()?),
+        DatasetConfig::Instructions(config) => write(&config.out, &config.rows()?),
+    }
+}
+
+fn write(out: &Path, rows: &[impl Serialize]) -> Result<()> {
+    if let Some(folder) = out.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    rl_data::write_jsonl(&config.out, &rows)?;
-    println!("{} rows in {}", rows.len(), config.out.display());
+    rl_data::write_jsonl(out, rows)?;
+    println!("{} rows in {}", rows.len(), out.display());
     Ok(())
 }

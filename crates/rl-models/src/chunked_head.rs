@@ -16,10 +16,10 @@ pub(crate) const TILE_BYTES: i64 = 16 << 20;
 pub(crate) const ACCELERATOR_TILE_BYTES: i64 = 128 << 20;
 
 /// Most rows of a tile: enough that adding to the weight's gradient costs little beside the product.
-const MAX_TILE_ROWS: i64 = 1024;
+pub(crate) const MAX_TILE_ROWS: i64 = 1024;
 
 /// Most columns of a tile, so that few rows do not make a copy of the whole vocabulary's gradient.
-const MAX_TILE_COLUMNS: i64 = 1 << 15;
+pub(crate) const MAX_TILE_COLUMNS: i64 = 1 << 15;
 
 /// One projection: what is read of it, and where.
 ///
@@ -285,7 +285,7 @@ fn view(flat: &Tensor, like: &Tensor) -> std::result::Result<Tensor, TchError> {
 }
 
 /// Adds `left right` to `sum`, in place; half-precision products are summed in f32.
-fn add_product(sum: &mut Tensor, left: &Tensor, right: &Tensor) -> std::result::Result<(), TchError> {
+pub(crate) fn add_product(sum: &mut Tensor, left: &Tensor, right: &Tensor) -> std::result::Result<(), TchError> {
     if sum.kind() == right.kind() {
         let _ = sum.f_addmm_(left, right)?;
     } else {
@@ -295,7 +295,7 @@ fn add_product(sum: &mut Tensor, left: &Tensor, right: &Tensor) -> std::result::
 }
 
 /// Start and length of consecutive blocks of at most `size` that cover `0..total`.
-fn blocks(total: i64, size: i64) -> impl Iterator<Item = (i64, i64)> {
+pub(crate) fn blocks(total: i64, size: i64) -> impl Iterator<Item = (i64, i64)> {
     (0..total).step_by(size as usize).map(move |start| (start, size.min(total - start)))
 }
 

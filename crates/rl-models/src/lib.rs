@@ -2,7 +2,8 @@
 //!
 //! One model code serves sampling and training: [`Decoder`] runs packed sequences for training and prefill, and the same
 //! layers against a key/value cache while decoding. A [`ChatModel`] adds tokenizer and
-//! chat template, and plays environments. Absent on purpose: losses (rl-core) and training loops (rl-train).
+//! chat template, and plays environments. Absent on purpose: losses (rl-core), but for those over the whole vocabulary
+//! ([`distillation_loss`]), and training loops (rl-train).
 
 mod attention;
 mod chat_model;
@@ -10,6 +11,7 @@ pub mod checkpoint;
 mod chunked_head;
 pub mod config;
 mod decoder;
+mod distillation;
 mod embedding;
 mod episode;
 pub mod error;
@@ -33,6 +35,7 @@ use std::collections::BTreeMap;
 pub use chat_model::{ChatModel, Dialogue, Reply, Turn};
 pub use config::ModelConfig;
 pub use decoder::Decoder;
+pub use distillation::{DistillationSettings, Divergence, distillation_loss};
 pub use episode::{Episode, play_episodes};
 pub use error::{Error, Result};
 pub use heads::{RewardHead, ValueHead};

@@ -143,6 +143,38 @@ pub enum Error {
         /// The step.
         step: u64,
     },
+    /// No answer of a rollout can be trained on.
+    #[error(
+        "none of the {samples} answers of this rollout has a reward and a trained token; see the reward's counts in `metrics.jsonl`"
+    )]
+    NothingScored {
+        /// Answers sampled.
+        samples: usize,
+    },
+    /// Dynamic sampling gave up.
+    #[error(
+        "dynamic sampling found {found} of {wanted} groups worth training on in {rounds} rounds; widen the filter, raise `max_rounds`, or choose other prompts"
+    )]
+    TooFewGroups {
+        /// Groups kept.
+        found: usize,
+        /// `rollout.prompts_per_step`.
+        wanted: usize,
+        /// `rollout.dynamic_sampling.max_rounds`.
+        rounds: usize,
+    },
+    /// A prompt is above the limit of the configuration.
+    #[error("{}, row {row}: the prompt has {length} tokens, the limit is {limit}; raise `max_length` or set `too_long = \"drop\"`", path.display())]
+    PromptTooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its row, counted from 1.
+        row: usize,
+        /// Tokens of the prompt.
+        length: usize,
+        /// `max_length`.
+        limit: usize,
+    },
     /// A checkpoint cannot be resumed from.
     #[error("{}: {reason}", path.display())]
     Resume {
@@ -161,6 +193,46 @@ pub enum Error {
         /// Largest allowed.
         limit: f64,
     },
+    /// A source of rewards cannot be built or used as configured.
+    #[error("reward `{name}`: {reason}")]
+    RewardSource {
+        /// Name of the source.
+        name: String,
+        /// What is wrong, and the mend.
+        reason: String,
+    },
+    /// A score failed at a source that is to end the run.
+    #[error("reward `{name}` has no score for sample {sample}: {reason} (its `on_failure` is `stop`)")]
+    RewardFailed {
+        /// The request's number.
+        sample: u64,
+        /// Name of the source.
+        name: String,
+        /// Why there is no score.
+        reason: String,
+    },
+    /// Too many threads are stuck in user code.
+    #[error(
+        "reward `{name}`: {running} of its calls or those of other sources are still stuck after their deadline, more than \
+         max_abandoned = {limit}; mend it, or make it a `command` source, which can be killed"
+    )]
+    RewardAbandoned {
+        /// Source of the call that went over the limit.
+        name: String,
+        /// Threads that do not come back.
+        running: usize,
+        /// Most allowed.
+        limit: usize,
+    },
+    /// The weighted sum of a sample's scores is not finite, though every score is.
+    #[error("the weighted sum of the rewards of sample {sample} is not finite; scale the scores or their weights down")]
+    RewardOverflow {
+        /// The request's number.
+        sample: u64,
+    },
+    /// No thread for the workers that score.
+    #[error("cannot start a thread for rewards: {0}")]
+    RewardThread(std::io::Error),
     /// A file or folder could not be made or removed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {

@@ -156,6 +156,11 @@ impl Learner {
         if let Some(grad_norm) = update.grad_norm {
             row = row.with("grad_norm", grad_norm);
         }
+        self.report_skips(row)
+    }
+
+    /// Adds the skips of the run, if there are any, to a row.
+    pub fn report_skips(&self, row: MetricsRow) -> MetricsRow {
         let skipped = self.guard.counts().skipped;
         if 0 < skipped { row.with("nonfinite_skipped", skipped as f64) } else { row }
     }

@@ -18,17 +18,19 @@ mod pair_batch;
 mod policy;
 mod preference;
 mod recorder;
+pub mod reward;
 mod reward_model;
 mod rl;
 mod sft;
-mod statistics;
 mod trainer;
 mod unpaired;
 
 pub use config::{
-    Algorithm, BestConfig, CheckpointConfig, Dtype, EvaluationConfig, Goal, HeadInit, ModelConfig, NewModelConfig,
-    ParameterGroup, PreferenceConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig, RunConfig,
-    SftConfig, TrainingConfig, UnpairedConfig,
+    ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, Dtype, DynamicSampling, EnvironmentConfig,
+    EvaluationConfig, Goal, HeadInit, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig, ParameterGroup,
+    PreferenceConfig, PromptsConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig, RolloutConfig,
+    RunConfig, SelectionConfig, SftConfig, TaskConfig, TrainingConfig, TurnAdvantage, UnpairedConfig, UpdateConfig,
+    ValidationConfig, ValueHeadConfig,
 };
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;

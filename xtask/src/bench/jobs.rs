@@ -13,6 +13,13 @@ pub enum Workload {
     Train,
     /// Peak memory of a small decoder's step with a vocabulary of 8 thousand and of 150 thousand.
     Memory,
+    /// Steps of the trainers: SFT, DPO, reward model, GRPO, RLOO, and how long each takes to start.
+    ///
+    /// Both sides read `xtask/peers/trainers.json`, described by `trainers_data.py` beside it, and print `start_seconds`
+    /// (from the start of the process, by the kernel's clock, to that of the first optimizer step), `seconds` and
+    /// `useful_tokens_per_second` of the median step after the warm-up, `peak_bytes`, and for SFT, DPO and the reward
+    /// model the loss of every step, the warm-up included.
+    Trainers,
 }
 
 /// Who runs a job.
@@ -52,7 +59,11 @@ const USEFUL: &str = "useful_tokens_per_second";
 const GENERATION_BYTES: u64 = 3_000_000_000;
 /// A padded batch with the logits of every position.
 const PADDED_STEP_BYTES: u64 = 16_000_000_000;
+/// A padded batch without a vocabulary.
+const PADDED_REWARD_BYTES: u64 = 11_000_000_000;
 const PACKED_STEP_BYTES: u64 = 9_000_000_000;
+const START: &str = "start_seconds";
+const PEAK: &str = "peak_bytes";
 
 const fn job(
     workload: Workload,
@@ -84,12 +95,26 @@ pub const JOBS: &[Job] = &[
     job(Workload::Train, Side::Ours, "train-checkpointed", "all packed, layers recomputed", USEFUL, PACKED_STEP_BYTES),
     job(Workload::Memory, Side::Ours, "memory-8k", "vocabulary 8 192", BACKWARD_BYTES, GENERATION_BYTES),
     job(Workload::Memory, Side::Ours, "memory-150k", "vocabulary 150 016", BACKWARD_BYTES, PACKED_STEP_BYTES),
+    trainer(Side::Ours, "trainer-sft", "SFT, 8 sequences", PACKED_STEP_BYTES),
+    trainer(Side::Peer, "trainer-sft", "TRL's SFTTrainer", PADDED_STEP_BYTES),
+    trainer(Side::Ours, "trainer-dpo", "DPO, 4 pairs", PACKED_STEP_BYTES),
+    trainer(Side::Peer, "trainer-dpo", "TRL's DPOTrainer", PADDED_STEP_BYTES),
+    trainer(Side::Ours, "trainer-reward", "reward model, 4 pairs", PACKED_STEP_BYTES),
+    trainer(Side::Peer, "trainer-reward", "TRL's RewardTrainer", PADDED_REWARD_BYTES),
+    trainer(Side::Ours, "trainer-grpo", "GRPO, 4 x 8 answers", PACKED_STEP_BYTES),
+    trainer(Side::Peer, "trainer-grpo", "TRL's GRPOTrainer", PACKED_STEP_BYTES),
+    trainer(Side::Ours, "trainer-rloo", "RLOO, 4 x 8 answers", PACKED_STEP_BYTES),
+    trainer(Side::Peer, "trainer-rloo", "TRL's RLOOTrainer", PACKED_STEP_BYTES),
 ];
+
+const fn trainer(side: Side, name: &'static str, what: &'static str, needs_bytes: u64) -> Job {
+    job(Workload::Trainers, side, name, what, USEFUL, needs_bytes)
+}
 
 /// What forward and backward hold beyond weights, gradients and optimizer state.
 pub const BACKWARD_BYTES: &str = "backward_bytes_beyond_state";
 
-/// One line of the main table.
+/// One line of a table of comparisons.
 #[derive(Debug, Clone, Copy)]
 pub struct Comparison {
     pub label: &'static str,
@@ -120,6 +145,16 @@ const fn faster(
     Comparison { label, metric, ours, peers, aim, better: Better::Higher }
 }
 
+const fn less(
+    label: &'static str,
+    metric: &'static str,
+    ours: &'static str,
+    peers: &'static [&'static str],
+    aim: f64,
+) -> Comparison {
+    Comparison { label, metric, ours, peers, aim, better: Better::Lower }
+}
+
 /// The main table.
 pub const COMPARISONS: &[Comparison] = &[
     faster("decode, batch 1", DECODE, "decode-1", &["decode-1"], 1.5),
@@ -127,14 +162,24 @@ pub const COMPARISONS: &[Comparison] = &[
     faster("decode, batch 32", DECODE, "decode-32", &["decode-32"], 2.0),
     faster("rollout", USEFUL, "rollout", &["rollout-rows-32", "rollout-rows-128"], 4.0),
     faster("training step", USEFUL, "train-micro-512", &["train-trl"], 3.0),
-    Comparison {
-        label: "training step, peak memory",
-        metric: "peak_bytes",
-        ours: "train-micro-512",
-        peers: &["train-trl"],
-        aim: 2.0,
-        better: Better::Lower,
-    },
+    less("training step, peak memory", PEAK, "train-micro-512", &["train-trl"], 2.0),
+];
+
+/// The table of the trainers.
+pub const TRAINER_COMPARISONS: &[Comparison] = &[
+    faster("SFT step", USEFUL, "trainer-sft", &["trainer-sft"], 3.0),
+    less("SFT, peak memory", PEAK, "trainer-sft", &["trainer-sft"], 2.0),
+    less("SFT, start", START, "trainer-sft", &["trainer-sft"], 5.0),
+    faster("DPO step", USEFUL, "trainer-dpo", &["trainer-dpo"], 3.0),
+    less("DPO, peak memory", PEAK, "trainer-dpo", &["trainer-dpo"], 2.0),
+    less("DPO, start", START, "trainer-dpo", &["trainer-dpo"], 5.0),
+    faster("reward model step", USEFUL, "trainer-reward", &["trainer-reward"], 3.0),
+    less("reward model, peak memory", PEAK, "trainer-reward", &["trainer-reward"], 2.0),
+    less("reward model, start", START, "trainer-reward", &["trainer-reward"], 5.0),
+    faster("GRPO step", USEFUL, "trainer-grpo", &["trainer-grpo"], 4.0),
+    less("GRPO, start", START, "trainer-grpo", &["trainer-grpo"], 5.0),
+    faster("RLOO step", USEFUL, "trainer-rloo", &["trainer-rloo"], 4.0),
+    less("RLOO, start", START, "trainer-rloo", &["trainer-rloo"], 5.0),
 ];
 
 #[cfg(test)]
@@ -143,7 +188,7 @@ mod tests {
 
     #[test]
     fn every_comparison_names_jobs_that_exist() {
-        for comparison in COMPARISONS {
+        for comparison in COMPARISONS.iter().chain(TRAINER_COMPARISONS) {
             let exists = |side: Side, name: &str| JOBS.iter().any(|job| job.side == side && job.name == name);
             assert!(exists(Side::Ours, comparison.ours), "{}", comparison.ours);
             for peer in comparison.peers {

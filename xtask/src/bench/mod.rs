@@ -34,18 +34,22 @@ const QUIET_CORES: f64 = 0.1;
   3. runs each job of ours and of the peer in turn, as processes of their own, and all of that --repeats times
   4. writes docs/benchmarks.json (every number), docs/benchmarks.md (the page) and docs/figures/benchmarks.svg
 
-Everything takes about 45 minutes on two cores, most of it the peer's, and up to 16 GB of memory (TRL's padded step).
+Everything takes about 100 minutes on two cores, most of it the peer's, and up to 16 GB of memory (TRL's padded step).
 Leave the machine alone meanwhile: what other programs take of it is measured too and said on the page.
 Jobs that are not run again keep their numbers if machine, threads and versions are the same. The part of the page
 between its two marks is yours to write; everything else is made anew.
 
 Examples:
   cargo xtask bench                                       everything
-  cargo xtask bench --workload decode --repeats 1         a first look
+  cargo xtask bench decode --repeats 1                    a first look
+  cargo xtask bench trainers                              the trainers beside TRL's
   cargo xtask bench --workload train --no-peer            ours only, against the peer's numbers of before
   cargo xtask bench --render-only                         the page again from the numbers that are there")]
 pub struct Bench {
-    /// What to measure; may be given often. Without it, everything.
+    /// What to measure. Without any, everything.
+    #[arg(value_name = "NAME")]
+    pub named: Vec<Workload>,
+    /// The same as an option.
     #[arg(long, value_name = "NAME")]
     pub workload: Vec<Workload>,
     /// Times that every job is run; the page shows medians.
@@ -64,7 +68,7 @@ pub struct Bench {
     #[arg(long, value_name = "FOLDER", default_value = "docs")]
     pub out: PathBuf,
     /// Measure nothing; write the page and the picture from benchmarks.json.
-    #[arg(long, conflicts_with_all = ["workload", "repeats", "threads", "no_peer", "python"])]
+    #[arg(long, conflicts_with_all = ["named", "workload", "repeats", "threads", "no_peer", "python"])]
     pub render_only: bool,
 }
 
@@ -106,16 +110,21 @@ impl Bench {
         write(results, &bench.program, &out)
     }
 
+    fn workloads(&self) -> Vec<Workload> {
+        self.named.iter().chain(&self.workload).copied().collect()
+    }
+
     fn chosen(&self) -> Vec<&'static Job> {
-        let wanted = |job: &&Job| self.workload.is_empty() || self.workload.contains(&job.workload);
+        let workloads = self.workloads();
+        let wanted = |job: &&Job| workloads.is_empty() || workloads.contains(&job.workload);
         JOBS.iter().filter(wanted).filter(|job| !(self.no_peer && job.side == Side::Peer)).collect()
     }
 
     /// The command as one would type it; where Python lies does not belong on the page.
     fn typed(&self) -> String {
         let mut words = vec!["cargo xtask bench".to_string()];
-        for workload in &self.workload {
-            words.push(format!("--workload {}", format!("{workload:?}").to_lowercase()));
+        for workload in self.workloads() {
+            words.push(format!("{workload:?}").to_lowercase());
         }
         if self.repeats != 3 {
             words.push(format!("--repeats {}", self.repeats));
@@ -135,6 +144,7 @@ struct Runner {
     folder: PathBuf,
     program: PathBuf,
     inputs: PathBuf,
+    trainer_inputs: PathBuf,
     model: PathBuf,
     python: Option<PathBuf>,
     scripts: PathBuf,
@@ -151,7 +161,9 @@ impl Runner {
         let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
         let mut environment = cargo_environment(&text).with_context(|| format!("{}", config.display()))?;
         environment.push(("OMP_NUM_THREADS".into(), threads.to_string()));
-        Ok(Self { folder, program, inputs, model, python, scripts: peer::scripts(workspace), threads, environment })
+        let scripts = peer::scripts(workspace);
+        let trainer_inputs = scripts.join("trainers.json");
+        Ok(Self { folder, program, inputs, trainer_inputs, model, python, scripts, threads, environment })
     }
 
     /// Runs one job and reads what it printed.
@@ -160,7 +172,7 @@ impl Runner {
         let (need, has) = (human_bytes(job.needs_bytes), human_bytes(free));
         ensure!(
             job.needs_bytes <= free,
-            "{} takes up to {need} of memory and {has} are free; close programs, or choose others with --workload",
+            "{} takes up to {need} of memory and {has} are free; close programs, or choose another workload",
             job.name
         );
         let mut command = match (job.side, &self.python) {
@@ -176,7 +188,8 @@ impl Runner {
             }
             (Side::Peer, None) => bail!("no Python was prepared for {}", job.name),
         };
-        command.arg("--inputs").arg(&self.inputs).arg("--model").arg(&self.model);
+        let inputs = if job.workload == Workload::Trainers { &self.trainer_inputs } else { &self.inputs };
+        command.arg("--inputs").arg(inputs).arg("--model").arg(&self.model);
         command.args(["--threads", &self.threads.to_string(), "--job", job.name]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         // Models and data are local files; nothing may wait for a network.
@@ -281,6 +294,14 @@ mod tests {
         assert_eq!(names(&["--workload", "rollout"]), rollout);
         let ours = ["ours rollout", "ours memory-8k", "ours memory-150k"];
         assert_eq!(names(&["--no-peer", "--workload", "memory", "--workload", "rollout"]), ours);
+        let trainers = names(&["trainers"]);
+        let methods = ["sft", "dpo", "reward", "grpo", "rloo"];
+        let both = methods.iter().flat_map(|method| ["ours", "peer"].map(|side| format!("{side} trainer-{method}")));
+        assert_eq!(trainers, both.collect::<Vec<_>>());
+        assert_eq!(names(&["--workload", "trainers"]), trainers);
+        assert_eq!(names(&["trainers", "rollout", "--no-peer"]).len(), 6);
+        assert!(parse(&["trainer"]).is_err());
+        assert!(parse(&["trainers", "--render-only"]).is_err());
         assert!(parse(&["--repeats", "0"]).is_err());
         assert!(parse(&["--render-only", "--workload", "decode"]).is_err());
     }
@@ -289,7 +310,7 @@ mod tests {
     fn the_page_shows_what_was_typed() {
         assert_eq!(parse(&["--python", "/somewhere/python"]).unwrap().typed(), "cargo xtask bench");
         let words = ["--workload", "decode", "--repeats", "1", "--threads", "4", "--no-peer"];
-        let typed = "cargo xtask bench --workload decode --repeats 1 --threads 4 --no-peer";
+        let typed = "cargo xtask bench decode --repeats 1 --threads 4 --no-peer";
         assert_eq!(parse(&words).unwrap().typed(), typed);
     }
 

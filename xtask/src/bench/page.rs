@@ -28,6 +28,9 @@ turn and writes this page, the numbers of every repeat (`benchmarks.json`) and t
 its options. The peer's scripts are in `xtask/peers`, ours in `crates/rl-examples/src/bin/measure`.
 ";
 
+/// Head of a table of comparisons.
+const TABLE: &str = "| workload | unit | ours | peer | ratio | aim | |\n| --- | --- | --- | --- | --- | --- | --- |\n";
+
 const HOW: &str = "## How it is measured
 
 Each job is a process of its own, ours and the peer's in turn, and so again in each repeat. Both get the environment that
@@ -45,6 +48,16 @@ Each job is a process of its own, ours and the peer's in turn, and so again in e
 - **memory**: the peak of the whole process as the kernel counts it (VmHWM). For the two vocabularies the peak is reset
   before each half of the step, and what the process held before the model, and 16 bytes per parameter (weight, gradient and
   two moments), are subtracted.
+- **trainers**: full fine-tuning in f32 as above, by the trainers themselves, on the data of
+  `xtask/peers/trainers.json` (made by `trainers_data.py` beside it). A first step warms up, and `seconds` is the
+  median of the next two; the start is the time from the start of the process, by the kernel's clock, to that of the
+  first step, so it holds imports, weights and data. SFT: the 8 sequences of 32 to 512 tokens in one batch. DPO and
+  the reward model: 4 pairs with one prompt each, their 8 sequences of 32 to 512 tokens in one batch; DPO's
+  reference runs beside the policy in every step. Useful tokens are those of all sequences. GRPO and RLOO: 4 prompts
+  of 28 to 36 tokens x 8 answers sampled at temperature 1, lengths evenly spread from 8 to 128 and the same on both
+  sides; a step is sampling, reward (the share of different ids), forward, backward and update; RLOO has a reference
+  in its reward. TRL samples all 32 answers together and trains 8 at a time, an end token forced at each answer's
+  length; useful tokens are those of the answers.
 ";
 
 /// The page; `old` is the page that it replaces.
@@ -74,7 +87,7 @@ pub fn render(results: &Results, old: &str) -> String {
     let others = results.jobs.iter().filter_map(|job| job.values.get(ELSEWHERE)).flatten().copied().fold(0.0, f64::max);
     let _ = writeln!(page, "Other programs took at most {others:.1} cores while a job ran.");
     page += "\n## Results\n\nMedians, in brackets the lowest and the highest. The ratio says how many times better ours is than the best peer.\n\n";
-    page += "| workload | unit | ours | peer | ratio | aim | |\n| --- | --- | --- | --- | --- | --- | --- |\n";
+    page += TABLE;
     for row in &results.rows {
         page += &comparison_line(row);
     }
@@ -83,6 +96,7 @@ pub fn render(results: &Results, old: &str) -> String {
     }
     page += &agreement(results);
     page += &memory(results);
+    page += &trainers(results);
     page += "\n";
     page += KEPT_START;
     page += kept(old).unwrap_or(KEPT_EMPTY);
@@ -140,21 +154,58 @@ fn agreement(results: &Results) -> String {
     if 0 < total {
         let _ = write!(lines, "\nGreedy answers that are equal to the last token on both sides: {equal} of {total}.\n");
     }
-    let trained = || results.jobs.iter().filter(|job| !job.losses.is_empty());
-    if 1 < trained().count() {
-        // Per step, the widest difference between any two jobs: both sides made the same updates.
-        let steps = trained().map(|job| job.losses.len()).min().unwrap_or(0);
-        let width = |step: usize| {
-            let losses = trained().map(|job| job.losses[step]);
-            let (low, high) = losses.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
-            high - low
-        };
-        let widest = (0..steps).map(width).fold(0.0, f64::max);
+    let trained: Vec<&JobResult> =
+        jobs_of(Workload::Train, results).into_iter().filter(|job| !job.losses.is_empty()).collect();
+    if let Some((steps, widest)) = loss_difference(&trained) {
         let _ = write!(
             lines,
             "\nLosses of the {steps} training steps differ by at most {widest:.1e} between the {} jobs.\n",
-            trained().count()
+            trained.len()
         );
+    }
+    lines
+}
+
+/// Those jobs of a workload that were run, of both sides.
+fn jobs_of(workload: Workload, results: &Results) -> Vec<&JobResult> {
+    let jobs = JOBS.iter().filter(|job| job.workload == workload);
+    jobs.filter_map(|job| results.job(job.side, job.name)).collect()
+}
+
+/// Steps that all of `jobs` made, and the widest difference between any two losses of one step: small where all made the
+/// same updates. `None` for fewer than two jobs.
+fn loss_difference(jobs: &[&JobResult]) -> Option<(usize, f64)> {
+    let steps = jobs.iter().map(|job| job.losses.len()).min().filter(|_| 1 < jobs.len())?;
+    let width = |step: usize| {
+        let losses = jobs.iter().map(|job| job.losses[step]);
+        let (low, high) = losses.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
+        high - low
+    };
+    Some((steps, (0..steps).map(width).fold(0.0, f64::max)))
+}
+
+/// The trainers beside those of TRL, and whether both made the same updates where nothing is sampled.
+fn trainers(results: &Results) -> String {
+    if results.trainer_rows.is_empty() {
+        return String::new();
+    }
+    let mut lines = format!(
+        "\n## Trainers\n\nOptimizer steps of each trainer and of TRL's, the time from the start of the process to the start of the first of \
+         them, and peak memory.\n\n{TABLE}"
+    );
+    for row in &results.trainer_rows {
+        lines += &comparison_line(row);
+    }
+    let jobs = jobs_of(Workload::Trainers, results);
+    let mut agreements = Vec::new();
+    for ours in jobs.iter().filter(|job| job.side == Side::Ours.name() && !job.losses.is_empty()) {
+        let both: Vec<&JobResult> = jobs.iter().filter(|job| job.name == ours.name).copied().collect();
+        if let Some((_, widest)) = loss_difference(&both) {
+            agreements.push(format!("`{}` {widest:.1e}", ours.name));
+        }
+    }
+    if !agreements.is_empty() {
+        let _ = write!(lines, "\nLosses of a step differ between both sides by at most: {}.\n", agreements.join(", "));
     }
     lines
 }
@@ -212,7 +263,7 @@ fn unit(metric: &str) -> (&'static str, f64, usize) {
         ("tokens/s", 1.0, 1)
     } else if metric == ELSEWHERE {
         ("cores", 1.0, 2)
-    } else if metric == "seconds" {
+    } else if metric.ends_with("seconds") {
         ("s", 1.0, 2)
     } else {
         ("count", 1.0, 0)
@@ -265,7 +316,12 @@ mod tests {
                 r#""losses": []"#,
             ),
         ];
-        for (side, name, values, more) in lines {
+        let trainers = [
+            (Side::Ours, r#"{"useful_tokens_per_second": 160.0, "start_seconds": 0.5}"#, r#""losses": [0.75, 0.5]"#),
+            (Side::Peer, r#"{"useful_tokens_per_second": 64.0, "start_seconds": 8.0}"#, r#""losses": [0.75, 0.625]"#),
+        ];
+        let trainers = trainers.map(|(side, values, more)| (side, "trainer-dpo", values, more));
+        for (side, name, values, more) in lines.into_iter().chain(trainers) {
             let line = format!(r#"{{"values": {values}, {more}, "versions": {{"torch": "2.11.0"}}}}"#);
             results.add(side, name, "cargo xtask bench", Measured::from_output(&line).unwrap());
         }
@@ -295,6 +351,13 @@ mod tests {
                 "| training step, peak memory | GB | 4.00 (4.00 to 4.00) | 14.00 (14.00 to 14.00) `train-trl` | 3.50x | 2.0x | reached |",
             ]
         );
+        assert_eq!(
+            lines_with(&page, "| DPO"),
+            [
+                "| DPO step | tokens/s | 160.0 (160.0 to 160.0) | 64.0 (64.0 to 64.0) `trainer-dpo` | 2.50x | 3.0x | missed |",
+                "| DPO, start | s | 0.50 (0.50 to 0.50) | 8.00 (8.00 to 8.00) `trainer-dpo` | 16.00x | 5.0x | reached |",
+            ]
+        );
         assert_eq!(lines_with(&page, "| vocabulary"), ["| vocabulary 8 192 | 80 | 300 | 20 | 67 |"]);
         assert_eq!(
             lines_with(&page, "| peer | `train-trl`"),
@@ -314,6 +377,7 @@ mod tests {
             "Other programs took at most 0.2 cores while a job ran.\n",
             "Greedy answers that are equal to the last token on both sides: 2 of 3.\n",
             "Losses of the 2 training steps differ by at most 2.5e-4 between the 2 jobs.\n",
+            "Losses of a step differ between both sides by at most: `trainer-dpo` 1.2e-1.\n",
         ] {
             assert!(page.contains(expected), "{expected}\n{page}");
         }

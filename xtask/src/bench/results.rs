@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::jobs::{Better, COMPARISONS, Comparison, Side};
+use super::jobs::{Better, COMPARISONS, Comparison, Side, TRAINER_COMPARISONS};
 use super::machine::Machine;
 
 /// One line that a measuring program printed.
@@ -51,6 +51,9 @@ pub struct Results {
     pub jobs: Vec<JobResult>,
     /// Made from `jobs`; here for whoever reads only this file.
     pub rows: Vec<Row>,
+    /// The same of the trainers.
+    #[serde(default)]
+    pub trainer_rows: Vec<Row>,
 }
 
 /// All repeats of one job.
@@ -108,7 +111,14 @@ impl Spread {
 
 impl Results {
     pub fn new(machine: Machine, threads: usize) -> Self {
-        Self { machine, threads, versions: BTreeMap::new(), jobs: Vec::new(), rows: Vec::new() }
+        Self {
+            machine,
+            threads,
+            versions: BTreeMap::new(),
+            jobs: Vec::new(),
+            rows: Vec::new(),
+            trainer_rows: Vec::new(),
+        }
     }
 
     /// Reads a results file; `None` where there is none.
@@ -162,9 +172,10 @@ impl Results {
         left_behind
     }
 
-    /// Makes `rows` from `jobs`.
+    /// Makes `rows` and `trainer_rows` from `jobs`.
     pub fn compare(&mut self) {
         self.rows = COMPARISONS.iter().filter_map(|comparison| self.row(comparison)).collect();
+        self.trainer_rows = TRAINER_COMPARISONS.iter().filter_map(|comparison| self.row(comparison)).collect();
     }
 
     /// Median and range of a metric of a job that was run.
@@ -243,6 +254,8 @@ mod tests {
             (Side::Peer, "rollout-rows-128", "useful_tokens_per_second", 105.0),
             (Side::Ours, "train-micro-512", "peak_bytes", 4e9),
             (Side::Peer, "train-trl", "peak_bytes", 14e9),
+            (Side::Ours, "trainer-dpo", "start_seconds", 0.5),
+            (Side::Peer, "trainer-dpo", "start_seconds", 9.0),
         ] {
             results.add(side, name, "command", measured(metric, value));
         }
@@ -251,6 +264,8 @@ mod tests {
         assert_eq!(rollout.peer.as_ref().unwrap().0, "rollout-rows-128");
         assert_eq!(rollout.ratio, Some(3.0)); // 315 over 105
         assert_eq!(memory.ratio, Some(3.5)); // 14 over 4: less is better
+        let [start] = results.trainer_rows.as_slice() else { panic!("{:?}", results.trainer_rows) };
+        assert_eq!((start.label.as_str(), start.ratio, start.aim), ("DPO, start", Some(18.0), 5.0));
     }
 
     #[test]

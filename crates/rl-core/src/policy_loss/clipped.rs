@@ -94,21 +94,26 @@ impl ClippedSurrogate {
     pub(super) fn term(&self, ratio: f64, advantage: f64) -> Term {
         let capped = self.max_ratio.is_some_and(|max_ratio| ratio > max_ratio);
         let free_loss = -advantage * self.max_ratio.map_or(ratio, |max_ratio| ratio.min(max_ratio));
-        let clipped_loss = -advantage * self.clip.clip(ratio);
+        let clipped_ratio = self.clip.clip(ratio);
+        let clipped_loss = -advantage * clipped_ratio;
         // Strictly: inside the range both are equal and the gradient flows.
         let clipped = clipped_loss > free_loss;
         let mut loss = free_loss.max(clipped_loss);
+        // Below a `max_ratio` that lies inside the clip range, the clipped term can be the worse one and still be free.
+        let mut flat = if clipped { clipped_ratio != ratio } else { capped };
         let mut bounded = capped && !clipped;
         if let Some(limit) = self.dual_clip.filter(|_| advantage < 0.0).map(|dual_clip| -dual_clip * advantage) {
             bounded |= limit < loss;
+            flat |= limit < loss;
             loss = loss.min(limit);
         }
-        if self.clipped_only_above.is_some_and(|limit| ratio > limit) && clipped_loss < loss {
-            bounded = true;
+        if self.clipped_only_above.is_some_and(|limit| ratio > limit) {
+            // The clipped term is constant there.
+            bounded |= clipped_loss < loss;
+            flat = true;
             loss = clipped_loss;
         }
-        let flat = clipped || bounded;
-        Term { loss, by_log_ratio: if flat { 0.0 } else { free_loss }, by_log_prob: 0.0, clipped, bounded }
+        Term { loss, by_log_ratio: if flat { 0.0 } else { -advantage * ratio }, by_log_prob: 0.0, clipped, bounded }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::loss::PreferenceLoss;
 use super::objective::PreferenceObjective;
-use super::pair::{Answer, Linked, PairTerm, pair_term};
-use super::transport::transport_terms;
+use super::pair::{Answer, Linked, PairTerm, Side, pair_term};
+use super::transport::{aot_terms, aot_unpaired_terms};
 use crate::error::{Error, Result, ensure, finite, same_length};
 
 /// Pairs of answers, one number per pair and side; all slices are `[pairs]`.
@@ -114,8 +114,8 @@ pub fn preference_loss(
     let mut statistics = PreferenceStatistics { num_pairs: pairs, ..PreferenceStatistics::default() };
     let answers = (0..pairs)
         .map(|index| {
-            let sides = batch.answers(objective, index, &mut statistics)?;
-            Ok((sides.0, sides.1))
+            let chosen = batch.answer(Side::Chosen, index, objective, &mut statistics)?;
+            Ok((chosen, batch.answer(Side::Rejected, index, objective, &mut statistics)?))
         })
         .collect::<Result<Vec<_>>>()?;
     let mut output = PreferenceOutput {
@@ -150,17 +150,18 @@ pub fn preference_loss(
 }
 
 fn terms(loss: PreferenceLoss, answers: &[(Answer, Answer)]) -> Result<Vec<PairTerm>> {
-    if let Some(terms) = transport_terms(loss, answers) {
-        return Ok(terms);
+    match loss {
+        PreferenceLoss::Aot { beta, label_smoothing } => Ok(aot_terms(beta, label_smoothing, answers)),
+        PreferenceLoss::AotUnpaired { beta, label_smoothing } => Ok(aot_unpaired_terms(beta, label_smoothing, answers)),
+        _ => answers.iter().map(|(chosen, rejected)| pair_term(loss, chosen, rejected)).collect(),
     }
-    answers.iter().map(|(chosen, rejected)| Ok(pair_term(loss, chosen, rejected)?.unwrap_or_default())).collect()
 }
 
 impl PreferenceOutput {
     fn reward(&mut self, loss: PreferenceLoss, answers: &[(Answer, Answer)]) -> Result<()> {
         for (index, (chosen, rejected)) in answers.iter().enumerate() {
-            let chosen = finite("chosen_rewards", index, loss.beta() * chosen.reward(loss)?)?;
-            let rejected = finite("rejected_rewards", index, loss.beta() * rejected.reward(loss)?)?;
+            let chosen = finite("chosen_rewards", index, chosen.reward(loss)?)?;
+            let rejected = finite("rejected_rewards", index, rejected.reward(loss)?)?;
             self.statistics.num_correct += usize::from(chosen > rejected);
             self.statistics.sum_chosen_reward += chosen;
             self.statistics.sum_rejected_reward += rejected;
@@ -217,69 +218,47 @@ impl PreferenceBatch<'_> {
         Ok(pairs)
     }
 
-    fn answers(
-        &self,
-        objective: &PreferenceObjective,
-        index: usize,
-        statistics: &mut PreferenceStatistics,
-    ) -> Result<(Answer, Answer)> {
-        // Where no loss needs the reference it is not read, whatever it holds.
-        let reference = self.reference.filter(|_| objective.needs_reference());
-        let chosen = Side {
-            log_prob: finite("chosen_log_probs", index, self.chosen_log_probs[index])?,
-            ref_log_prob: reference.map(|logs| finite("reference.chosen", index, logs.chosen[index])).transpose()?,
-            length: self.chosen_lengths[index],
-            name: "chosen_lengths",
-        };
-        let rejected = Side {
-            log_prob: finite("rejected_log_probs", index, self.rejected_log_probs[index])?,
-            ref_log_prob: reference
-                .map(|logs| finite("reference.rejected", index, logs.rejected[index]))
-                .transpose()?,
-            length: self.rejected_lengths[index],
-            name: "rejected_lengths",
-        };
-        Ok((chosen.answer(objective, index, statistics)?, rejected.answer(objective, index, statistics)?))
-    }
-}
-
-/// The numbers of one answer as they were given.
-struct Side {
-    log_prob: f64,
-    ref_log_prob: Option<f64>,
-    length: usize,
-    name: &'static str,
-}
-
-impl Side {
+    /// One answer with what the objective makes of its log-ratio; clamps are counted.
     fn answer(
-        self,
-        objective: &PreferenceObjective,
+        &self,
+        side: Side,
         index: usize,
+        objective: &PreferenceObjective,
         statistics: &mut PreferenceStatistics,
     ) -> Result<Answer> {
+        let (log_probs, length) = match side {
+            Side::Chosen => (self.chosen_log_probs, self.chosen_lengths[index]),
+            Side::Rejected => (self.rejected_log_probs, self.rejected_lengths[index]),
+        };
+        let log_prob = finite(side.log_probs(), index, log_probs[index])?;
         let mut answer = Answer {
-            log_prob: Linked { value: self.log_prob, slope: 1.0 },
-            ref_log_prob: self.ref_log_prob.unwrap_or_default(),
+            log_prob: Linked { value: log_prob, slope: 1.0 },
+            ref_log_prob: 0.0,
             ratio: Linked::default(),
             score: Linked::default(),
-            length: self.length,
-            name: self.name,
+            length,
+            side,
             index,
         };
-        let Some(reference) = self.ref_log_prob else { return Ok(answer) };
-        let mut ratio = Linked { value: finite("log_ratio", index, self.log_prob - reference)?, slope: 1.0 };
+        // Where no loss needs the reference it is not read, whatever it holds.
+        let Some(reference) = self.reference.filter(|_| objective.needs_reference()) else { return Ok(answer) };
+        let reference = match side {
+            Side::Chosen => reference.chosen,
+            Side::Rejected => reference.rejected,
+        };
+        answer.ref_log_prob = finite(side.reference(), index, reference[index])?;
+        let ratio = finite("log_ratio", index, log_prob - answer.ref_log_prob)?;
+        answer.ratio = Linked { value: ratio, slope: 1.0 };
         if objective.length_norm {
-            ratio = answer.per_token(ratio)?;
+            answer.ratio = answer.per_token(answer.ratio)?;
         }
-        if let Some(limit) = objective.ratio_clamp.filter(|&limit| ratio.value.abs() > limit) {
-            ratio = Linked { value: limit.copysign(ratio.value), slope: 0.0 };
+        if let Some(limit) = objective.ratio_clamp.filter(|&limit| answer.ratio.value.abs() > limit) {
+            answer.ratio = Linked { value: limit.copysign(ratio), slope: 0.0 };
             statistics.num_clamped_ratios += 1;
         }
-        let score = objective.f_divergence.score(ratio.value);
+        let score = objective.f_divergence.score(answer.ratio.value);
         statistics.num_clamped_scores += usize::from(score.clamped);
-        answer.ratio = ratio;
-        answer.score = Linked { value: score.value, slope: score.slope * ratio.slope };
+        answer.score = Linked { value: score.value, slope: score.slope * answer.ratio.slope };
         Ok(answer)
     }
 }

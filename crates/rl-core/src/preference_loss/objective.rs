@@ -16,7 +16,7 @@ use crate::rows::Rows;
 pub struct PreferenceObjective {
     /// The losses; the first one says what the implicit rewards are.
     pub losses: Vec<WeightedLoss>,
-    /// Divergence that scores the log-ratios; only some losses use it, see [`PreferenceLoss::uses_f_divergence`].
+    /// Divergence that scores the log-ratios; every loss must allow it, see [`PreferenceLoss::uses_f_divergence`].
     #[serde(default)]
     pub f_divergence: FDivergence,
     /// Divides every log-ratio by the answer's length before anything else.
@@ -153,11 +153,12 @@ impl PreferenceObjective {
         let conflict = |wrong: bool, first, second, reason| {
             if wrong { Err(Error::Conflict { first, second, reason }) } else { Ok(()) }
         };
+        // The f-divergence's normaliser cancels only in a difference of scores.
         conflict(
-            self.f_divergence != FDivergence::ReverseKl && !any(PreferenceLoss::uses_f_divergence),
+            self.f_divergence != FDivergence::ReverseKl && any(|loss| !loss.uses_f_divergence()),
             "f_divergence",
             "losses",
-            "none of these losses reads its scores; leave it out",
+            "one of these losses is not a function of the difference of two scores; leave it out",
         )?;
         conflict(
             self.length_norm && any(PreferenceLoss::is_length_averaged),

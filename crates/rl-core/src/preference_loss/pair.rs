@@ -34,16 +34,46 @@ pub(super) struct Answer {
     pub score: Linked,
     /// Response tokens.
     pub length: usize,
-    /// Its name for messages, and its place.
-    pub name: &'static str,
+    /// Which of the pair, and which pair: for messages.
+    pub side: Side,
     pub index: usize,
+}
+
+/// Which answer of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Chosen,
+    Rejected,
+}
+
+impl Side {
+    pub fn log_probs(self) -> &'static str {
+        match self {
+            Side::Chosen => "chosen_log_probs",
+            Side::Rejected => "rejected_log_probs",
+        }
+    }
+
+    pub fn reference(self) -> &'static str {
+        match self {
+            Side::Chosen => "reference.chosen",
+            Side::Rejected => "reference.rejected",
+        }
+    }
+
+    pub fn lengths(self) -> &'static str {
+        match self {
+            Side::Chosen => "chosen_lengths",
+            Side::Rejected => "rejected_lengths",
+        }
+    }
 }
 
 impl Answer {
     fn length(&self) -> Result<f64> {
         if self.length == 0 {
             let limit = "must be at least 1, since this loss divides by it";
-            return Err(Error::OutOfRange { name: self.name, index: self.index, value: 0.0, limit });
+            return Err(Error::OutOfRange { name: self.side.lengths(), index: self.index, value: 0.0, limit });
         }
         Ok(self.length as f64)
     }
@@ -53,41 +83,42 @@ impl Answer {
         Ok(number.over(self.length()?))
     }
 
-    fn mean_score(&self) -> Result<Linked> {
-        self.per_token(self.score)
-    }
-
-    fn mean_log_prob(&self) -> Result<Linked> {
-        self.per_token(self.log_prob)
-    }
-
-    /// The log-probability, bent by AlphaPO's `alpha`; the flag tells a clamped exponent.
-    fn bent(log_prob: Linked, alpha: f64) -> (Linked, bool) {
-        let score = power_score(-alpha, log_prob.value, MAX_SCORE_EXPONENT);
-        (Linked { value: score.value, slope: score.slope * log_prob.slope }, score.clamped)
-    }
-
-    /// What a reference-free loss compares, and how many of its clamps were hit.
-    fn free_reward(&self, loss: PreferenceLoss) -> Result<(Linked, bool)> {
+    /// What the implicit reward is `beta` times of: the log-ratio, or what a reference-free loss compares. The flag tells a
+    /// clamped exponent.
+    fn compared(&self, loss: PreferenceLoss) -> Result<(Linked, bool)> {
         use PreferenceLoss::*;
         match loss {
-            Simpo { .. } => Ok((self.mean_log_prob()?, false)),
+            Simpo { .. } | Orpo { .. } => Ok((self.per_token(self.log_prob)?, false)),
             AlphaPo { alpha, .. } | CpoIpo { scale: RatioScale::Mean, alpha, .. } => {
-                Ok(Self::bent(self.mean_log_prob()?, alpha))
+                Ok(bent(self.per_token(self.log_prob)?, alpha))
             }
             CpoSigmoid { alpha, .. } | CpoHinge { alpha, .. } | CpoIpo { scale: RatioScale::Sum, alpha, .. } => {
-                Ok(Self::bent(self.log_prob, alpha))
+                Ok(bent(self.log_prob, alpha))
             }
-            _ => self.mean_log_prob().map(|mean| (mean, false)),
+            Sigmoid { .. }
+            | ConservativeSigmoid { .. }
+            | Robust { .. }
+            | Hinge { .. }
+            | Ipo { .. }
+            | SigmoidNorm { .. }
+            | ExoPair { .. }
+            | NcaPair { .. }
+            | BcoPair { .. }
+            | SppoHard { .. }
+            | ApoZero { .. }
+            | ApoDown { .. }
+            | Aot { .. }
+            | AotUnpaired { .. }
+            | Discopop { .. } => Ok((self.ratio, false)),
         }
     }
 
     /// Log-odds of the mean probability, held below [`MAX_MEAN_LOG_PROB`].
     fn log_odds(&self) -> Result<(Linked, bool)> {
-        let mean = self.mean_log_prob()?;
+        let mean = self.per_token(self.log_prob)?;
         if mean.value > 0.0 {
             let limit = "must not be above 0, since it is the log-probability of tokens";
-            let name = if self.name == "chosen_lengths" { "chosen_log_probs" } else { "rejected_log_probs" };
+            let name = self.side.log_probs();
             return Err(Error::OutOfRange { name, index: self.index, value: self.log_prob.value, limit });
         }
         let clamped = mean.value > MAX_MEAN_LOG_PROB;
@@ -96,10 +127,16 @@ impl Answer {
         Ok((Linked { value: held - log_one_minus_exp(held), slope }, clamped))
     }
 
-    /// The implicit reward over `beta`: the ratio, or what a reference-free loss compares.
+    /// The implicit reward.
     pub fn reward(&self, loss: PreferenceLoss) -> Result<f64> {
-        if loss.needs_reference() { Ok(self.ratio.value) } else { Ok(self.free_reward(loss)?.0.value) }
+        Ok(loss.beta() * self.compared(loss)?.0.value)
     }
+}
+
+/// The log-probability, bent by AlphaPO's `alpha`.
+fn bent(log_prob: Linked, alpha: f64) -> (Linked, bool) {
+    let score = power_score(-alpha, log_prob.value, MAX_SCORE_EXPONENT);
+    (Linked { value: score.value, slope: score.slope * log_prob.slope }, score.clamped)
 }
 
 /// Loss of one pair, its derivatives with respect to both log-probabilities, and the clamps it hit.
@@ -111,58 +148,58 @@ pub(super) struct PairTerm {
     pub num_clamped: usize,
 }
 
-/// The losses that look at one pair at a time; those that sort the step are in `transport.rs` and give nothing here.
-pub(super) fn pair_term(loss: PreferenceLoss, chosen: &Answer, rejected: &Answer) -> Result<Option<PairTerm>> {
+/// A loss of one pair; for the losses that sort a step, of a step with this pair alone.
+pub(super) fn pair_term(loss: PreferenceLoss, chosen: &Answer, rejected: &Answer) -> Result<PairTerm> {
     use PreferenceLoss::*;
     let beta = loss.beta();
-    let scores = |curve: &dyn Fn(f64) -> Point| on_difference(chosen.score, rejected.score, curve);
-    let term = match loss {
+    let scores = |curve: &dyn Fn(f64) -> Point| Ok(on_difference(chosen.score, rejected.score, curve));
+    let mean_scores = |curve: &dyn Fn(f64) -> Point| {
+        Ok(on_difference(chosen.per_token(chosen.score)?, rejected.per_token(rejected.score)?, curve))
+    };
+    let linked = |first: (Linked, bool), second: (Linked, bool), curve: &dyn Fn(f64) -> Point| {
+        let num_clamped = usize::from(first.1) + usize::from(second.1);
+        PairTerm { num_clamped, ..on_difference(first.0, second.0, curve) }
+    };
+    let free = |curve: &dyn Fn(f64) -> Point| Ok(linked(chosen.compared(loss)?, rejected.compared(loss)?, curve));
+    match loss {
         Sigmoid { .. } => scores(&|d| logistic(beta * d).times(beta)),
-        ConservativeSigmoid { label_smoothing, .. } => scores(&|d| smoothed(beta * d, label_smoothing).times(beta)),
+        ConservativeSigmoid { label_smoothing, .. }
+        | Aot { label_smoothing, .. }
+        | AotUnpaired { label_smoothing, .. } => scores(&|d| smoothed(beta * d, label_smoothing).times(beta)),
         Robust { label_smoothing, .. } => scores(&|d| robust(beta * d, label_smoothing).times(beta)),
         Hinge { .. } => scores(&|d| hinge(beta * d).times(beta)),
         ExoPair { label_smoothing, .. } => scores(&|d| exo(beta * d, label_smoothing).times(beta)),
         Discopop { temperature, .. } => scores(&|d| discopop(beta * d, temperature).times(beta)),
         Ipo { scale: RatioScale::Sum, .. } => scores(&|d| squared(d, 0.5 / beta)),
-        Ipo { scale: RatioScale::Mean, .. } => {
-            on_difference(chosen.mean_score()?, rejected.mean_score()?, &|d| squared(d, 0.5 / beta))
-        }
-        SigmoidNorm { .. } => {
-            on_difference(chosen.mean_score()?, rejected.mean_score()?, &|d| logistic(beta * d).times(beta))
-        }
-        NcaPair { .. } => on_each(
+        Ipo { scale: RatioScale::Mean, .. } => mean_scores(&|d| squared(d, 0.5 / beta)),
+        SigmoidNorm { .. } => mean_scores(&|d| logistic(beta * d).times(beta)),
+        NcaPair { .. } => Ok(on_each(
             chosen,
             rejected,
-            |c| logistic(beta * c).plus(logistic(-beta * c).times(-1.0).scaled(0.5)).times(beta),
+            |c| logistic(beta * c).times(beta).plus(logistic(-beta * c).times(-beta).scaled(0.5)),
             |r| logistic(-beta * r).times(-beta).scaled(0.5),
-        ),
+        )),
         BcoPair { .. } => {
-            on_each(chosen, rejected, |c| logistic(beta * c).times(beta), |r| logistic(-beta * r).times(-beta))
+            Ok(on_each(chosen, rejected, |c| logistic(beta * c).times(beta), |r| logistic(-beta * r).times(-beta)))
         }
-        SppoHard { .. } => on_each(chosen, rejected, |c| squared(c, 0.5 / beta), |r| squared(r, -0.5 / beta)),
-        ApoZero { .. } => on_each(chosen, rejected, |c| risen(-beta * c).times(-beta), |r| risen(beta * r).times(beta)),
+        SppoHard { .. } => Ok(on_each(chosen, rejected, |c| squared(c, 0.5 / beta), |r| squared(r, -0.5 / beta))),
+        // 1 - s(x) = s(-x), which loses no digits.
+        ApoZero { .. } => {
+            Ok(on_each(chosen, rejected, |c| risen(-beta * c).times(-beta), |r| risen(beta * r).times(beta)))
+        }
         ApoDown { .. } => {
             let gap = on_difference(chosen.ratio, rejected.ratio, &|d| risen(-beta * d).times(-beta));
             let alone = on_each(chosen, rejected, |c| risen(beta * c).times(beta), |_| Point::default());
-            PairTerm { loss: gap.loss + alone.loss, chosen: gap.chosen + alone.chosen, ..gap }
+            Ok(PairTerm { loss: gap.loss + alone.loss, chosen: gap.chosen + alone.chosen, ..gap })
         }
-        Simpo { .. } | AlphaPo { .. } | CpoSigmoid { .. } | CpoHinge { .. } | CpoIpo { .. } => {
-            let (ours, first) = chosen.free_reward(loss)?;
-            let (theirs, second) = rejected.free_reward(loss)?;
-            let mut term = on_difference(ours, theirs, &|d| free_curve(loss, d));
-            term.num_clamped = usize::from(first) + usize::from(second);
-            term
+        Simpo { gamma, label_smoothing, .. } | AlphaPo { gamma, label_smoothing, .. } => {
+            free(&|d| smoothed(beta * d - gamma, label_smoothing).times(beta))
         }
-        Orpo { .. } => {
-            let (ours, first) = chosen.log_odds()?;
-            let (theirs, second) = rejected.log_odds()?;
-            let mut term = on_difference(ours, theirs, &|odds| logistic(odds).scaled(beta));
-            term.num_clamped = usize::from(first) + usize::from(second);
-            term
-        }
-        Aot { .. } | AotUnpaired { .. } => return Ok(None),
-    };
-    Ok(Some(term))
+        CpoSigmoid { label_smoothing, .. } => free(&|d| smoothed(beta * d, label_smoothing).times(beta)),
+        CpoHinge { .. } => free(&|d| hinge(beta * d).times(beta)),
+        CpoIpo { .. } => free(&|d| squared(d, 0.5 / beta)),
+        Orpo { .. } => Ok(linked(chosen.log_odds()?, rejected.log_odds()?, &|odds| logistic(odds).scaled(beta))),
+    }
 }
 
 /// A value and its derivative at some argument.
@@ -207,26 +244,12 @@ fn on_each(
     }
 }
 
-fn free_curve(loss: PreferenceLoss, difference: f64) -> Point {
-    let beta = loss.beta();
-    match loss {
-        PreferenceLoss::Simpo { gamma, label_smoothing, .. }
-        | PreferenceLoss::AlphaPo { gamma, label_smoothing, .. } => {
-            smoothed(beta * difference - gamma, label_smoothing).times(beta)
-        }
-        PreferenceLoss::CpoHinge { .. } => hinge(beta * difference).times(beta),
-        PreferenceLoss::CpoIpo { .. } => squared(difference, 0.5 / beta),
-        PreferenceLoss::CpoSigmoid { label_smoothing, .. } => smoothed(beta * difference, label_smoothing).times(beta),
-        _ => Point::default(),
-    }
-}
-
 /// `-log sigmoid(x)`.
 fn logistic(x: f64) -> Point {
     Point { value: softplus(-x), slope: -sigmoid(-x) }
 }
 
-/// `sigmoid(x)`; its fall is `1 - sigmoid(x) = sigmoid(-x)`, which loses no digits.
+/// `sigmoid(x)`.
 fn risen(x: f64) -> Point {
     Point { value: sigmoid(x), slope: sigmoid(x) * sigmoid(-x) }
 }

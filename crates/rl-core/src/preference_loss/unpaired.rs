@@ -67,9 +67,11 @@ impl UnpairedObjective {
         !matches!(self.loss, UnpairedLoss::KtoEvenSampling { baseline_gradient: true, .. })
     }
 
-    /// `desirable_weight * num_desirable / (undesirable_weight * num_undesirable)`; the paper recommends `[1, 4/3]`.
-    pub fn balance(&self, num_desirable: usize, num_undesirable: usize) -> f64 {
-        self.desirable_weight * num_desirable as f64 / (self.undesirable_weight * num_undesirable as f64)
+    /// `desirable_weight * num_desirable / (undesirable_weight * num_undesirable)`; the paper recommends `[1, 4/3]`. None
+    /// when the divisor is 0.
+    pub fn balance(&self, num_desirable: usize, num_undesirable: usize) -> Option<f64> {
+        let divisor = self.undesirable_weight * num_undesirable as f64;
+        (divisor > 0.0).then(|| self.desirable_weight * num_desirable as f64 / divisor)
     }
 
     /// Checks every hyperparameter.

@@ -1,10 +1,16 @@
 //! Tests of the public interface: worked numbers, gradients, properties, errors.
 
+mod advantage_parity;
+mod advantage_properties;
 mod advantages;
 mod errors;
 mod gradients;
 mod parity_table;
 mod policy;
+mod policy_gradients;
+mod policy_parity;
+mod policy_properties;
+mod policy_selection;
 mod preference;
 mod preference_parity;
 mod preference_properties;

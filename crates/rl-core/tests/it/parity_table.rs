@@ -21,7 +21,13 @@ pub struct ParityRow {
 }
 
 /// Every family that has rows, in the order of the page: add a line for yours.
-const FAMILIES: &[fn() -> Vec<ParityRow>] = &[crate::preference_parity::rows];
+// One a line, so that additions merge.
+#[rustfmt::skip]
+const FAMILIES: &[fn() -> Vec<ParityRow>] = &[
+    crate::preference_parity::rows,
+    crate::policy_parity::rows,
+    crate::advantage_parity::rows,
+];
 
 const BEGIN: &str = "<!-- objectives:begin -->";
 const END: &str = "<!-- objectives:end -->";

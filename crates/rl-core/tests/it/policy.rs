@@ -200,6 +200,28 @@ fn importance_weights_multiply_token_losses() {
     assert_near(gmpo.loss(&inputs, 4).unwrap().loss, -1.191246 * 2.0_f64.sqrt(), VECTOR_TOLERANCE);
 }
 
+/// Leave-one-out REINFORCE on the mean or the sum of a sample's log-probabilities, over the samples that survived.
+#[test]
+fn leave_one_out_without_a_ratio() {
+    // Advantages 1.5 and -.5; log-probs -1, -3 (mean -2) and -.5; the third sample was lost.
+    let (log_probs, advantages) = ([-1.0, -3.0, -0.5, 9.0, 9.0, 9.0], [1.5, 1.5, -0.5, 9.0, 9.0, 9.0]);
+    let mask = [true, true, true, false, false, false];
+    let inputs =
+        PolicyInputs { old_log_probs: None, ..PolicyInputs::new(&log_probs, &log_probs, &advantages, &mask, 2) };
+    let step = StepCounts::of_micro_batch(&mask, 2).unwrap();
+    let loss = |reduction: Reduction| {
+        let weights = reduction.token_weights(&mask, 2, &step).unwrap();
+        PolicyObjective::Reinforce {}.loss(&inputs, &weights).unwrap()
+    };
+    // (1.5 * 2 - .5 * .5) / 2 and (1.5 * 4 - .5 * .5) / 2
+    let mean = loss(Reduction::SeqMeanTokenMean);
+    assert_near(mean.loss, 1.375, VECTOR_TOLERANCE);
+    assert_close(&mean.grad_log_probs, &[-0.375, -0.375, 0.25, 0.0, 0.0, 0.0], VECTOR_TOLERANCE);
+    let sum = loss(Reduction::SeqMeanTokenSum);
+    assert_near(sum.loss, 2.875, VECTOR_TOLERANCE);
+    assert_close(&sum.grad_log_probs, &[-0.75, -0.75, 0.25, 0.0, 0.0, 0.0], VECTOR_TOLERANCE);
+}
+
 #[test]
 fn without_old_log_probs_every_ratio_is_one() {
     let inputs = PolicyInputs { old_log_probs: None, ..PolicyInputs::new(&NEW, &OLD, &ADVANTAGES, &[true; 4], 4) };
@@ -305,6 +327,22 @@ fn configurations() {
         r#"{"kind":"cispo","ratio":{"level":"token"},"low":0}"#,
         r#"{"kind":"gmpo","low":0.4,"high":0.4,"clamp":{"kind":"off","high":1}}"#,
     ] {
+        assert!(parse(unknown).is_err(), "{unknown}");
+    }
+    let parse = |text: &str| serde_json::from_str::<Reduction>(text);
+    assert_eq!(parse(r#"{"kind":"token_mean"}"#).unwrap(), Reduction::TokenMean);
+    for reduction in [
+        Reduction::TokenMean,
+        Reduction::TokenSum,
+        Reduction::TokenMeanLocal,
+        Reduction::SeqMeanTokenMean,
+        Reduction::SeqMeanTokenSum,
+        Reduction::ConstNorm { max_length: 7 },
+        Reduction::SeqSumNorm { length: None },
+    ] {
+        assert_eq!(parse(&serde_json::to_string(&reduction).unwrap()).unwrap(), reduction);
+    }
+    for unknown in [r#"{"kind":"token_mean","max_length":7}"#, r#"{"kind":"const_norm"}"#, r#"{"kind":"mean"}"#] {
         assert!(parse(unknown).is_err(), "{unknown}");
     }
 }

@@ -151,7 +151,8 @@ fn kto_of_worked_answers() {
     let output = unpaired_loss(&[0.8, -0.4], &[0.0, 0.0], &[true, false], baseline, &zero, 2).unwrap();
     assert_near(output.loss, (0.480011 + 2.0 * 0.490001) / 2.0, VECTOR_TOLERANCE);
     assert_eq!((output.num_desirable, output.num_undesirable), (1, 1));
-    assert_near(zero.balance(8, 3), 4.0 / 3.0, 1e-12);
+    assert_near(zero.balance(8, 3).unwrap(), 4.0 / 3.0, 1e-12);
+    assert_eq!(zero.balance(8, 0), None);
 
     mismatched.push(-7.0).unwrap();
     assert_eq!(KtoBaseline::from_mismatched(&mismatched).unwrap(), KtoBaseline::ZERO);
@@ -217,9 +218,10 @@ fn divergences_are_zero_at_the_reference() {
     let objective =
         PreferenceObjective { f_divergence: FDivergence::ForwardKl, ..PreferenceLoss::Hinge { beta: 0.5 }.into() };
     assert_near(one_pair(objective.clone(), 0.8, -0.4).loss, 1.0 - 0.521248, VECTOR_TOLERANCE);
-    // The exponent of the rejected side stops at 80.
-    let output = one_pair(objective, 0.0, -100.0);
-    assert_eq!((output.statistics.num_clamped_scores, output.grad_rejected_log_probs[0]), (1, 0.0));
+    // The exponent of the chosen side stops at 80, where the hinge still has a slope.
+    let output = one_pair(objective, -100.0, 0.0);
+    assert_eq!((output.statistics.num_clamped_scores, output.grad_chosen_log_probs[0]), (1, 0.0));
+    assert_near(output.grad_rejected_log_probs[0], 0.5, 1e-12);
 }
 
 #[test]
@@ -333,12 +335,14 @@ fn settings_that_do_nothing_or_twice_are_refused() {
         ..plain.clone()
     };
     let bco = with(PreferenceLoss::BcoPair { beta: 0.1 });
+    let both = vec![plain.losses[0], bco.losses[0]];
     let norm = with(PreferenceLoss::SigmoidNorm { beta: 0.1 });
     let orpo = with(PreferenceLoss::Orpo { beta: 0.1 });
     let aot = with(PreferenceLoss::Aot { beta: 0.1, label_smoothing: 0.0 });
     let refused = [
         PreferenceObjective { losses: vec![], ..plain.clone() },
         PreferenceObjective { f_divergence: FDivergence::ForwardKl, ..bco },
+        PreferenceObjective { f_divergence: FDivergence::ForwardKl, losses: both, ..plain.clone() },
         PreferenceObjective { length_norm: true, ..norm },
         PreferenceObjective { ratio_clamp: Some(50.0), ..orpo },
         PreferenceObjective { ratio_clamp: Some(50.0), ..aot.clone() },
@@ -392,7 +396,7 @@ fn a_configuration_is_read_and_its_typos_are_not() {
     let text = r#"{
         "losses": [
             {"loss": {"kind": "sigmoid", "beta": 0.1}},
-            {"loss": {"kind": "bco_pair", "beta": 0.1}, "weight": 0.2}
+            {"loss": {"kind": "hinge", "beta": 0.1}, "weight": 0.2}
         ],
         "f_divergence": {"kind": "alpha", "alpha": 0.5},
         "nll": {"coef": 0.2, "reduction": {"kind": "seq_mean_token_mean"}}
@@ -405,7 +409,7 @@ fn a_configuration_is_read_and_its_typos_are_not() {
     for typo in [
         text.replace("\"beta\": 0.1}}", "\"beta\": 0.1, \"label_smoothing\": 0.1}}"),
         text.replace("nll", "rpo_alpha"),
-        text.replace("bco_pair", "bco"),
+        text.replace("hinge", "hing"),
         text.replace("\"kind\": \"sigmoid\", \"beta\": 0.1", "\"kind\": \"sigmoid\""),
     ] {
         assert_ne!(typo, text);

@@ -106,7 +106,7 @@ prop_compose! {
         number in 0..23_usize,
         beta in 0.05..2.0_f64,
         label_smoothing in 0.001..0.4_f64,
-        alpha in -0.5..0.5_f64,
+        alpha in -0.1..0.1_f64,
         f_divergence in prop::sample::select(vec![
             FDivergence::ReverseKl,
             FDivergence::ForwardKl,
@@ -131,11 +131,10 @@ prop_compose! {
     }
 }
 
-/// Central differences against the gradient. A hinge, a clamp or a change of rank between the two points is no place to
-/// take a difference: there the one-sided slopes disagree, and the number is passed over.
-fn check_gradient(inputs: &[f64], gradient: &[f64], loss: impl Fn(&[f64]) -> f64) -> usize {
+/// Central differences against the gradient. Where the loss is `kinked`, a hinge, a clamp or a change of rank between the two
+/// points is no place to take a difference: there the one-sided slopes disagree, and the number is passed over.
+fn check_gradient(inputs: &[f64], gradient: &[f64], kinked: bool, loss: impl Fn(&[f64]) -> f64) {
     let here = loss(inputs);
-    let mut checked = 0;
     for index in 0..inputs.len() {
         let at = |step: f64| {
             let mut moved = inputs.to_vec();
@@ -145,15 +144,13 @@ fn check_gradient(inputs: &[f64], gradient: &[f64], loss: impl Fn(&[f64]) -> f64
         let (above, below) = (at(STEP), at(-STEP));
         let (right, left) = ((above - here) / STEP, (here - below) / STEP);
         let size = 1.0_f64.max(here.abs()).max(gradient[index].abs());
-        if (right - left).abs() > 1e-3 * size {
+        if kinked && (right - left).abs() > 1e-3 * size {
             continue;
         }
         let difference = (above - below) / (2.0 * STEP);
         let error = (difference - gradient[index]).abs();
         assert!(error <= SLOPE_TOLERANCE * size, "[{index}]: {}, difference {difference}", gradient[index]);
-        checked += 1;
     }
-    checked
 }
 
 fn kto_objective(number: usize, beta: f64, weights: (f64, f64)) -> UnpairedObjective {
@@ -195,10 +192,14 @@ proptest! {
         let count = step.chosen.len();
         let output = step.evaluate(&objective, count).unwrap();
         let value = |step: &Pairs| step.evaluate(&objective, count).unwrap().loss;
-        check_gradient(&step.chosen, &output.grad_chosen_log_probs, |x| {
+        use PreferenceLoss::{Aot, AotUnpaired, CpoHinge, Hinge};
+        let loss = objective.losses[0].loss;
+        let kinked = matches!(loss, Hinge { .. } | CpoHinge { .. } | Aot { .. } | AotUnpaired { .. })
+            || objective.ratio_clamp.is_some();
+        check_gradient(&step.chosen, &output.grad_chosen_log_probs, kinked, |x| {
             value(&Pairs { chosen: x.to_vec(), ..step.clone() })
         });
-        check_gradient(&step.rejected, &output.grad_rejected_log_probs, |x| {
+        check_gradient(&step.rejected, &output.grad_rejected_log_probs, kinked, |x| {
             value(&Pairs { rejected: x.to_vec(), ..step.clone() })
         });
     }
@@ -309,7 +310,7 @@ proptest! {
         let even = even_baseline(&log_probs, &reference, &good);
         let baseline = if number == 0 { KtoBaseline { desirable: 0.3, undesirable: 0.3 } } else { even };
         let whole = unpaired_loss(&log_probs, &reference, &good, baseline, &objective, count).unwrap();
-        check_gradient(&log_probs, &whole.grad_log_probs, |x| {
+        check_gradient(&log_probs, &whole.grad_log_probs, number == 2, |x| {
             let baseline = if number == 2 { even_baseline(x, &reference, &good) } else { baseline };
             unpaired_loss(x, &reference, &good, baseline, &objective, count).unwrap().loss
         });
@@ -368,9 +369,8 @@ proptest! {
             bradley_terry_loss(chosen, rejected, Some(&margins), centering, count).unwrap()
         };
         let whole = loss(&chosen, &rejected);
-        let checked = check_gradient(&chosen, &whole.grad_chosen_rewards, |x| loss(x, &rejected).loss)
-            + check_gradient(&rejected, &whole.grad_rejected_rewards, |x| loss(&chosen, x).loss);
-        prop_assert_eq!(checked, 2 * count);
+        check_gradient(&chosen, &whole.grad_chosen_rewards, false, |x| loss(x, &rejected).loss);
+        check_gradient(&rejected, &whole.grad_rejected_rewards, false, |x| loss(&chosen, x).loss);
         let cut = cut.min(count);
         let part = |from: usize, to: usize| {
             bradley_terry_loss(&chosen[from..to], &rejected[from..to], Some(&margins[from..to]), centering, count).unwrap()

@@ -33,6 +33,11 @@ fn rewards_in_every_order() {
     check(RewardShaping::kl_baseline(), [0.0, 11.025, 0.0, 0.0, -11.025, 0.0], 0);
     check(RewardShaping::baseline_only(), [0.0, 11.0, 0.0, 0.0, -11.0, 0.0], 0);
 
+    // The clamp of an advantage: 14 and -8 less each other are 22 and -22.
+    let clamped = RewardShaping::baseline_clip_kl(-10.0, 10.0);
+    let clamped = clamped.shape(&RewardInputs { kl: None, kl_coef: 0.0, ..inputs }, Some(GroupEstimator::LeaveOneOut));
+    assert_eq!(clamped.unwrap().rewards, [10.0, -10.0]);
+
     // Without a comparison the baseline step does nothing; a coefficient below 0 counts as 0.
     let shaped = RewardShaping::clip_baseline_kl(-10.0, 10.0).shape(&inputs, None).unwrap();
     assert_close(&shaped.token_rewards, &[-0.05, 9.9, 0.0, 0.0, -8.2, 0.0], VECTOR_TOLERANCE);

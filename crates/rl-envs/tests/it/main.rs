@@ -5,4 +5,5 @@ mod answer;
 mod config;
 mod episode;
 mod expression;
+mod instructions;
 mod verifier;

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod conversation;
+mod distillation;
 mod families;
 mod files;
 mod fuzz;

@@ -18,7 +18,11 @@ use serde::Serialize;
 pub use model::{Dtype, ModelConfig, NewModelConfig};
 pub use preference::{PreferenceConfig, ReferenceConfig, ReferencePasses};
 pub use reward_model::{HeadInit, RewardModelConfig};
-pub use rl::{Algorithm, RlConfig};
+pub use rl::{
+    ActionConfig, CriticConfig, CriticStart, DynamicSampling, EnvironmentConfig, KlConfig, KlPlace, LongPrompts,
+    PromptsConfig, RlConfig, RolloutConfig, SelectionConfig, TaskConfig, TurnAdvantage, UpdateConfig, ValidationConfig,
+    ValueHeadConfig,
+};
 pub use sft::SftConfig;
 pub use training::{BestConfig, CheckpointConfig, EvaluationConfig, Goal, ParameterGroup, TrainingConfig};
 pub use unpaired::UnpairedConfig;

@@ -107,17 +107,17 @@ fn unknown_keys_and_values_out_of_range_are_named() {
     let error = rl_track::config::parse::<SftConfig>(&sft, "sft.toml", &overridden("batch_sise=4")).unwrap_err();
     let message = error.to_string();
     assert!(message.contains("batch_sise") && message.contains("`batch_size`"), "{message}");
-    let error = rl_track::config::parse::<RlConfig>(&rl, "rl.toml", &overridden("clip.lo=0.1")).unwrap_err();
-    assert!(error.to_string().contains("clip.lo"), "{error}");
+    let error = rl_track::config::parse::<RlConfig>(&rl, "rl.toml", &overridden("updates.epoch=1")).unwrap_err();
+    assert!(error.to_string().contains("updates.epoch"), "{error}");
 
     let cases: [(&str, &[&str]); 8] = [
-        ("sampling.top_p=0.9", &["sampling", "must not truncate"]),
-        ("sampling.top_k=5", &["sampling", "must not truncate"]),
-        ("sampling.temperature=0.0", &["sampling.temperature", "must be positive"]),
-        ("sampling.num_slots=0", &["num_slots", "must be positive"]),
-        ("algorithm.group_size=1", &["algorithm.group_size", "two or more"]),
-        ("updates_per_epoch=33", &["updates_per_epoch", "33", "must not exceed"]),
-        ("environment.num_cards=9", &["num_cards", "9"]),
+        ("rollout.sampling.top_p=0.9", &["sampling", "must not truncate"]),
+        ("rollout.sampling.top_k=5", &["sampling", "must not truncate"]),
+        ("rollout.sampling.temperature=0.0", &["rollout.sampling.temperature", "must be positive"]),
+        ("rollout.sampling.num_slots=0", &["num_slots", "must be positive"]),
+        ("rollout.group_size=1", &["group_size", "at least 2"]),
+        ("updates.per_epoch=33", &["updates.per_epoch", "33", "must not exceed"]),
+        ("rollout.task.environment.num_cards=9", &["num_cards", "9"]),
         ("device=\"gpu\"", &["gpu"]),
     ];
     for (change, expected) in cases {

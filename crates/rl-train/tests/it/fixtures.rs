@@ -74,8 +74,17 @@ pub fn sft_config(folder: &Path, name: &str, data: &Path, changes: &[&str]) -> S
     rl_track::config::parse(&text, "sft.toml", &overrides(changes)).unwrap()
 }
 
-pub const GRPO: &str = r#"algorithm = { name = "grpo", group_size = 4, std_eps = 1e-6 }"#;
-pub const PPO: &str = r#"algorithm = { name = "ppo", group_size = 1, gamma = 0.9, gae_lambda = 0.95, value_coef = 0.5, value_clip = 1.0 }"#;
+pub const GRPO: &str = r#"
+shaping = { steps = [{ kind = "baseline" }] }
+advantage = { kind = "group", estimator = { kind = "group_relative", std_epsilon = 1e-6 } }
+rollout.group_size = 4
+"#;
+pub const PPO: &str = r#"
+shaping = { steps = [] }
+turn_advantage = { gamma = 0.9, gae_lambda = 0.95, boundary = "terminated_or_truncated", whitening = { variance = "unbiased", floor = { add_to_std = 1e-5 }, shift_mean = true, divide_by_std = true } }
+critic = { kind = "shared", head = "network", value_coef = 0.5, value_clip = 1.0 }
+rollout.group_size = 1
+"#;
 
 /// Plays [`GAME`] from the checkpoint `model` into `folder/<name>`.
 pub fn rl_config(folder: &Path, name: &str, model: &Path, algorithm: &str, changes: &[&str]) -> RlConfig {
@@ -86,14 +95,14 @@ pub fn rl_config(folder: &Path, name: &str, model: &Path, algorithm: &str, chang
         seed = 5
         device = "cpu"
         model = {{ path = "{model}" }}
-        environment = {GAME}
+        objective = {{ kind = "clipped", ratio = {{ level = "token" }}, clip = {{ low = 0.2, high = 0.2 }} }}
+        reduction = {{ kind = "token_mean" }}
+        updates = {{ epochs = 2, per_epoch = 2 }}
+        rollout.task = {{ kind = "environment", environment = {game} }}
+        rollout.prompts_per_step = 8
+        rollout.sampling = {{ max_new_tokens = 24, temperature = 1.0, num_slots = 16 }}
+        rollout.samples_per_step = 1
         {algorithm}
-        prompts_per_step = 8
-        sampling = {{ max_new_tokens = 24, temperature = 1.0, num_slots = 16 }}
-        update_epochs = 2
-        updates_per_epoch = 2
-        clip = {{ low = 0.2, high = 0.2 }}
-        samples_per_step = 1
         [training]
         max_steps = 6
         micro_batch_tokens = 4096
@@ -104,6 +113,7 @@ pub fn rl_config(folder: &Path, name: &str, model: &Path, algorithm: &str, chang
         "#,
         run = folder.join(name).display(),
         model = model.display(),
+        game = GAME.replacen('{', "{ name = \"general_points\",", 1),
     );
     rl_track::config::parse(&text, "rl.toml", &overrides(changes)).unwrap()
 }

@@ -82,7 +82,7 @@ fn the_trained_tokens_are_the_sampled_ones() {
         "run",
         &half_trained(),
         PPO,
-        &["training.max_steps=3", "prompts_per_step=16"],
+        &["training.max_steps=3", "rollout.prompts_per_step=16"],
     ));
     let run = folder.path().join("run");
     assert!(curve(&run, "train", "turns_per_episode").iter().all(|&turns| 1.0 < turns));

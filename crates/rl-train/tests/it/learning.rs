@@ -35,7 +35,7 @@ fn rl_raises_the_reward() {
     const RISE: f64 = 1.0;
     for algorithm in [GRPO, PPO] {
         let folder = tempfile::tempdir().unwrap();
-        let changes = ["training.max_steps=16", "training.checkpoints.every=16", "prompts_per_step=16"];
+        let changes = ["training.max_steps=16", "training.checkpoints.every=16", "rollout.prompts_per_step=16"];
         let config = rl_config(folder.path(), "run", &half_trained(), algorithm, &changes);
         train::<Rl>(config);
         let rewards = curve(&folder.path().join("run"), "train", "reward_mean");

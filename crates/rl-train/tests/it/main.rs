@@ -8,5 +8,6 @@ mod learning;
 mod preference;
 mod preference_fixtures;
 mod resume;
+mod reward;
 mod reward_model;
 mod trajectories;

@@ -1,0 +1,144 @@
+//! What a step knows of its sampled tokens: flat arrays over all labels, and who trains when.
+
+use std::ops::Range;
+
+use rl_core::masked::{Reduction, StepCounts};
+
+use super::trajectory::Trajectory;
+use crate::batch::{TrainingRow, micro_batches};
+use crate::{Error, Result};
+
+/// Per-label arrays are `[labels]`, trajectory after trajectory; values and returns are `[labels]` too, or `[turns]` when
+/// the critic judges turns.
+#[derive(Debug, Default)]
+pub(crate) struct Experience {
+    /// Labels of each trajectory.
+    pub labels: Vec<Range<usize>>,
+    /// Turns of each trajectory.
+    pub turns: Vec<Range<usize>>,
+    /// Labels of each turn, all trajectories together.
+    pub turn_lengths: Vec<usize>,
+    /// The mask of the loss.
+    pub mask: Vec<bool>,
+    pub sampler_log_probs: Vec<f32>,
+    pub old_log_probs: Option<Vec<f32>>,
+    pub ref_log_probs: Option<Vec<f32>>,
+    pub entropies: Option<Vec<f32>>,
+    pub values: Vec<f32>,
+    pub returns: Vec<f32>,
+    pub advantages: Vec<f32>,
+    pub token_weights: Option<Vec<f64>>,
+    pub importance: Option<Vec<f64>>,
+    /// Tokens whose loss counts; the others stay in the denominators.
+    pub kept: Option<Vec<bool>>,
+    /// Tokens that a covariance objective singles out.
+    pub selected: Option<Vec<bool>>,
+}
+
+/// One optimizer step of a rollout: its micro-batches as indices of trajectories, and its denominators.
+#[derive(Debug)]
+pub(crate) struct Minibatch {
+    pub micro_batches: Vec<Vec<usize>>,
+    pub counts: StepCounts,
+    /// Values that the critic learns from.
+    pub num_values: usize,
+}
+
+impl Experience {
+    pub fn new(trajectories: &[Trajectory]) -> Self {
+        let mut experience = Experience::default();
+        let (mut label, mut turn) = (0, 0);
+        for trajectory in trajectories {
+            let (labels, turns) = (trajectory.num_labels(), trajectory.turns.len());
+            experience.labels.push(label..label + labels);
+            experience.turns.push(turn..turn + turns);
+            experience.turn_lengths.extend(trajectory.turns.iter().map(|turn| turn.num_tokens));
+            experience.sampler_log_probs.extend(&trajectory.sampler_log_probs);
+            (label, turn) = (label + labels, turn + turns);
+        }
+        experience.mask = vec![true; label];
+        experience
+    }
+
+    /// Labels of each trajectory.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.labels.iter().map(Range::len).collect()
+    }
+
+    /// Whether a trajectory has a label in the mask.
+    pub fn is_used(&self, trajectory: usize) -> bool {
+        self.mask[self.labels[trajectory].clone()].contains(&true)
+    }
+
+    /// Entries of an array over labels, for the chosen trajectories in their order.
+    pub fn gather<T: Copy>(&self, array: &[T], chosen: &[usize]) -> Vec<T> {
+        chosen.iter().flat_map(|&index| array[self.labels[index].clone()].iter().copied()).collect()
+    }
+
+    /// Entries of an array over turns.
+    pub fn gather_turns<T: Copy>(&self, array: &[T], chosen: &[usize]) -> Vec<T> {
+        chosen.iter().flat_map(|&index| array[self.turns[index].clone()].iter().copied()).collect()
+    }
+
+    /// Rows of the policy loss for the chosen trajectories: sequences, or turns where a turn is one action.
+    pub fn rows(&self, chosen: &[usize], by_turn: bool) -> Vec<usize> {
+        if by_turn {
+            return self.gather_turns(&self.turn_lengths, chosen);
+        }
+        chosen.iter().map(|&index| self.labels[index].len()).collect()
+    }
+
+    /// Splits the trajectories of each update into micro-batches. Denominators count all that the mask leaves, also
+    /// trajectories for which `trains` is false: they add nothing to the gradient and do not go through the model.
+    pub fn minibatches(
+        &self,
+        trajectories: &[Trajectory],
+        updates: usize,
+        micro_batch_tokens: usize,
+        by_turn: bool,
+        values_by_turn: bool,
+        trains: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Minibatch>> {
+        let used: Vec<usize> = (0..trajectories.len()).filter(|&index| self.is_used(index)).collect();
+        if used.is_empty() {
+            return Err(Error::NothingScored { samples: trajectories.len() });
+        }
+        let share = used.len().div_ceil(updates);
+        let mut minibatches = Vec::with_capacity(updates);
+        for share in used.chunks(share) {
+            let rows: Vec<&TrainingRow> = share.iter().map(|&index| &trajectories[index].row).collect();
+            let passing: Vec<usize> = (0..share.len()).filter(|&place| trains(share[place])).collect();
+            let rows: Vec<&TrainingRow> = passing.iter().map(|&place| rows[place]).collect();
+            let batches = micro_batches(&rows, micro_batch_tokens).into_iter();
+            let micro_batches: Vec<Vec<usize>> =
+                batches.map(|batch| batch.into_iter().map(|row| share[passing[row]]).collect()).collect();
+            let mask = self.gather(&self.mask, share);
+            let mut counts = StepCounts::of_micro_batch(&mask, &self.rows(share, by_turn))?;
+            counts.num_micro_batches = micro_batches.len();
+            let num_values = if values_by_turn {
+                share.iter().map(|&index| self.turns[index].len()).sum()
+            } else {
+                counts.num_tokens
+            };
+            minibatches.push(Minibatch { micro_batches, counts, num_values });
+        }
+        Ok(minibatches)
+    }
+
+    /// Weights of the loss over the labels of the chosen trajectories.
+    pub fn loss_weights(
+        &self,
+        reduction: Reduction,
+        chosen: &[usize],
+        by_turn: bool,
+        counts: &StepCounts,
+    ) -> Result<Vec<f64>> {
+        let mask = self.gather(&self.mask, chosen);
+        let mut weights = reduction.token_weights(&mask, &self.rows(chosen, by_turn), counts)?;
+        if let Some(kept) = &self.kept {
+            let kept = self.gather(kept, chosen);
+            weights.iter_mut().zip(kept).filter(|(_, kept)| !kept).for_each(|(weight, _)| *weight = 0.0);
+        }
+        Ok(weights)
+    }
+}

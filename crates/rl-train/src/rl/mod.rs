@@ -1,0 +1,407 @@
+//! Reinforcement learning: sample, score, advantages, updates. One loop for PPO and for the critic-free family.
+//!
+//! The step is [`Rl::step`]; around it: where tasks come from (`source`), one answer (`trajectory`), what is known of the
+//! sampled tokens (`experience`), rewards to advantages (`credit`), the critic (`critic`), one optimizer step (`update`).
+
+mod credit;
+mod critic;
+mod experience;
+mod source;
+mod statistics;
+mod trajectory;
+mod update;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rl_core::entropy::EntropyController;
+use rl_core::kl::KlController;
+use rl_core::random::RandomKey;
+use rl_envs::general_points::prompt::template_sha256;
+use rl_models::generate::SamplingConfig;
+use rl_track::{Manifest, MetricsRow};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tch::Device;
+
+use crate::checkpoint::{OPTIMIZER_FILE, Saved};
+use crate::config::{EnvironmentConfig, KlPlace, RlConfig, TaskConfig};
+use crate::digest::Digest;
+use crate::learner::{Learner, LearnerConfig, LearnerState};
+use crate::policy::{Policy, Reference};
+use crate::reward::{CustomRewards, ExternalScores, Prompt, RewardRequest, ScoredBatch, Scorer};
+use crate::sft::{input_model, save_averages, to_state};
+use crate::trainer::{Method, StepReport, Trainer};
+use crate::{Error, Result};
+
+use credit::AdvantageRecord;
+use critic::Critic;
+use experience::Experience;
+use source::{Source, SourceState};
+use statistics::UpdateStatistics;
+use trajectory::Trajectory;
+
+/// A run of reinforcement learning.
+pub type RlTrainer = Trainer<Rl>;
+
+/// Reinforcement learning.
+pub struct Rl {
+    config: RlConfig,
+    policy: Policy,
+    reference: Option<Reference>,
+    critic: Option<Critic>,
+    learner: Learner,
+    source: Source,
+    scorer: Option<Scorer>,
+    kl: Option<KlController>,
+    entropy: Option<EntropyController>,
+    /// Tasks answered so far.
+    num_tasks: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RlState {
+    learner: LearnerState,
+    critic: LearnerState,
+    source: SourceState,
+    kl: Option<KlController>,
+    entropy: Option<EntropyController>,
+    num_tasks: u64,
+}
+
+/// Answers of one step with what their sampling and scoring was like.
+struct Rollout {
+    trajectories: Vec<Trajectory>,
+    greedy_rewards: Option<Vec<Option<f64>>>,
+    scored: Vec<ScoredBatch>,
+    groups_dropped: usize,
+    sampling_seconds: f64,
+    reward_seconds: f64,
+}
+
+impl Method for Rl {
+    type Config = RlConfig;
+    const NAME: &'static str = "rl";
+
+    fn manifest(config: &RlConfig) -> Result<Manifest> {
+        let mut manifest = Manifest::new().seed("seed", config.seed);
+        manifest = input_model(manifest, "model", config.model.path.as_deref())?;
+        manifest = input_model(manifest, "reference", config.reference.as_deref())?;
+        let tasks = [("task", Some(&config.rollout.task)), ("validation", config.validation.as_ref().map(|v| &v.task))];
+        for (name, task) in tasks {
+            manifest = match task {
+                Some(TaskConfig::Prompts(prompts)) => manifest.input_path(name, &prompts.data)?,
+                Some(TaskConfig::Environment { environment: EnvironmentConfig::GeneralPoints(game) }) => {
+                    manifest.input(format!("{name}.prompt_template"), template_sha256(game.template))
+                }
+                _ => manifest,
+            };
+        }
+        Ok(manifest)
+    }
+
+    fn build(config: &RlConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
+        Rl::with_rewards(config, device, resume, CustomRewards::new())
+    }
+
+    fn max_steps(&self) -> u64 {
+        self.config.training.max_steps.unwrap_or(0)
+    }
+
+    /// One step: answer the tasks, score the answers, make advantages, take the updates.
+    fn step(&mut self, step: u64) -> Result<StepReport> {
+        let rollout = self.rollout(step)?;
+        let trajectories = &rollout.trajectories;
+        let mut experience = Experience::new(trajectories);
+        experience.token_weights = self.token_weights(trajectories)?;
+        let minibatches = self.prepare(step, &rollout, &mut experience)?;
+
+        let mut statistics = UpdateStatistics::default();
+        for epoch in 0..self.config.updates.epochs {
+            for (index, minibatch) in minibatches.iter().enumerate() {
+                let is_first = (epoch, index) == (0, 0);
+                self.update(step, trajectories, &experience, minibatch, is_first, &mut statistics)?;
+            }
+        }
+        let advantages = credit::record(&experience, self.config.turn_advantage.is_some());
+        let row = self.measure(step, &rollout, &experience, &advantages, statistics)?;
+        self.steer(&row, trajectories.len())?;
+        self.report(step, rollout, advantages, row)
+    }
+
+    /// Answers the validation tasks.
+    fn evaluate(&mut self, step: u64) -> Result<Vec<MetricsRow>> {
+        let Some(validation) = self.config.validation.clone() else { return Ok(Vec::new()) };
+        let training = &self.config.training;
+        let mut source = Source::new(&validation.task, &self.policy.chat, validation.seed, None, training)?;
+        let key = RandomKey::new(validation.seed, "validation");
+        let chat = &self.policy.chat;
+        let count = validation.num_prompts;
+        let mut trajectories = source.sample(chat, count, 1, validation.seed, key, 0, &validation.sampling)?;
+        self.score(&mut trajectories)?;
+        Ok(vec![statistics::rollout_metrics(MetricsRow::new(step, "validation"), &trajectories)])
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        self.policy.write_into(folder)?;
+        self.learner.save(&folder.join(OPTIMIZER_FILE))?;
+        if let Some(critic) = &self.critic {
+            critic.save(folder)?;
+        }
+        save_averages(&self.policy, &self.learner, folder)
+    }
+
+    fn state(&self) -> Result<Value> {
+        to_state(&RlState {
+            learner: self.learner.state(),
+            critic: self.critic.as_ref().map_or_else(LearnerState::default, Critic::state),
+            source: self.source.state(),
+            kl: self.kl,
+            entropy: self.entropy,
+            num_tasks: self.num_tasks,
+        })
+    }
+}
+
+impl Rl {
+    /// As [`Method::build`], with Rust rewards for the `custom` sources of the `[reward]` section.
+    ///
+    /// # Errors
+    /// As [`Method::build`]; a source without its object, or an object without its source.
+    pub fn with_rewards(
+        config: &RlConfig,
+        device: Device,
+        resume: Option<&Saved>,
+        custom: CustomRewards,
+    ) -> Result<Self> {
+        let state: Option<RlState> = resume.map(Saved::method).transpose()?;
+        let policy = Policy::load(&config.model, resume, config.seed, device, || Err(Error::NothingToTrain))?;
+        let needs_reference = config.needs_reference();
+        let reference = needs_reference
+            .then(|| Reference::load(&policy, config.reference.as_deref(), &config.model, device))
+            .transpose()?;
+        let hidden = policy.decoder().config().hidden_size as usize;
+        let critic_resume = resume.zip(state.as_ref()).map(|(saved, state)| (saved, state.critic));
+        let critic = config
+            .critic
+            .as_ref()
+            .map(|critic| Critic::new(critic, hidden, &config.training, config.seed, device, critic_resume));
+        let critic = critic.transpose()?;
+        let mut parameters = policy.parameters();
+        parameters.extend(critic.iter().flat_map(Critic::shared_parameters));
+        let mut learner = Learner::new(parameters, &LearnerConfig::from(&config.training))?;
+        let mut kl = config.kl.map(|kl| kl.controller);
+        let mut entropy = config.entropy;
+        if let (Some(saved), Some(state)) = (resume, &state) {
+            learner.restore(&saved.folder().join(OPTIMIZER_FILE), state.learner)?;
+            (kl, entropy) = (state.kl, state.entropy);
+        }
+        let source_state = state.as_ref().map(|state| state.source);
+        let source = Source::new(&config.rollout.task, &policy.chat, config.seed, source_state, &config.training)?;
+        let scorer = config.reward.as_ref().map(|reward| Scorer::new(reward, custom)).transpose()?;
+        let num_tasks = state.map_or(0, |state| state.num_tasks);
+        let config = config.clone();
+        Ok(Rl { config, policy, reference, critic, learner, source, scorer, kl, entropy, num_tasks })
+    }
+
+    /// Answers `prompts_per_step` tasks, or as many as dynamic sampling takes, and scores the answers.
+    fn rollout(&mut self, step: u64) -> Result<Rollout> {
+        let config = &self.config.rollout;
+        let (count, group_size) = (config.prompts_per_step, config.group_size);
+        let mut rollout = Rollout {
+            trajectories: Vec::new(),
+            greedy_rewards: self.config.needs_greedy().then(Vec::new),
+            scored: Vec::new(),
+            groups_dropped: 0,
+            sampling_seconds: 0.0,
+            reward_seconds: 0.0,
+        };
+        let dynamic = config.dynamic_sampling;
+        let mut first = 0;
+        for round in 0.. {
+            if dynamic.is_some_and(|dynamic| dynamic.max_rounds <= round) {
+                let found = rollout.trajectories.len() / group_size;
+                return Err(Error::TooFewGroups { found, wanted: count, rounds: round });
+            }
+            let sampling = self.config.rollout.sampling.clone();
+            let mut answers = self.sample(step, count, group_size, first, &sampling, &mut rollout)?;
+            let started = Instant::now();
+            rollout.scored.extend(self.score(&mut answers)?);
+            rollout.reward_seconds += started.elapsed().as_secs_f64();
+            first += count as u64;
+            let rewards: Vec<Option<f64>> = answers.iter().map(|answer| answer.reward).collect();
+            let kept = match &dynamic {
+                Some(dynamic) => dynamic.filter.select(&rewards, group_size)?.kept,
+                None => vec![true; count],
+            };
+            rollout.groups_dropped += kept.iter().filter(|&&kept| !kept).count();
+            let room = count * group_size - rollout.trajectories.len();
+            let answers = answers.into_iter().enumerate().filter(|(index, _)| kept[index / group_size]);
+            rollout.trajectories.extend(answers.map(|(_, answer)| answer).take(room));
+            if rollout.trajectories.len() == count * group_size {
+                break;
+            }
+        }
+        self.num_tasks += first;
+        Ok(rollout)
+    }
+
+    /// Answers from the policy, with its adapters merged while it samples; and one greedy answer per task when the
+    /// advantages need its reward.
+    fn sample(
+        &mut self,
+        step: u64,
+        count: usize,
+        group_size: usize,
+        first: u64,
+        sampling: &SamplingConfig,
+        rollout: &mut Rollout,
+    ) -> Result<Vec<Trajectory>> {
+        let started = Instant::now();
+        let seed = self.config.seed;
+        let key = RandomKey::new(seed, "rollout").at(step);
+        let before = self.source.state();
+        let adapted = self.policy.decoder().lora_config().is_some();
+        if adapted {
+            self.policy.decoder().merge_adapters()?;
+        }
+        let chat = &self.policy.chat;
+        let answers = self.source.sample(chat, count, group_size, seed, key, first, sampling);
+        let greedy = rollout.greedy_rewards.is_some().then(|| {
+            let sampling = SamplingConfig { temperature: 0.0, ..sampling.clone() };
+            let training = &self.config.training;
+            let mut again = Source::new(&self.config.rollout.task, chat, seed, Some(before), training)?;
+            again.sample(chat, count, 1, seed, key, first, &sampling)
+        });
+        if adapted {
+            self.policy.decoder().unmerge_adapters()?;
+        }
+        let answers = answers?;
+        rollout.sampling_seconds += started.elapsed().as_secs_f64();
+        if let (Some(greedy), Some(rewards)) = (greedy.transpose()?, &mut rollout.greedy_rewards) {
+            let mut greedy = greedy;
+            self.score(&mut greedy)?;
+            rewards.extend(greedy.iter().map(|answer| answer.reward));
+        }
+        Ok(answers)
+    }
+
+    /// Gives every answer its outcome reward: the environment's and the weighted sum of the sources.
+    fn score(&mut self, answers: &mut [Trajectory]) -> Result<Option<ScoredBatch>> {
+        let Some(scorer) = &mut self.scorer else {
+            answers.iter_mut().for_each(|answer| answer.reward = answer.environment_reward);
+            return Ok(None);
+        };
+        let requests: Vec<Arc<RewardRequest>> = answers.iter().map(|answer| Arc::new(request(answer))).collect();
+        let scored = scorer.score(&requests, &ExternalScores::new())?;
+        for (index, answer) in answers.iter_mut().enumerate() {
+            let total = scored.totals[index];
+            answer.reward = total.map(|total| total + answer.environment_reward.unwrap_or(0.0));
+            if let (Some(total), Some(turn)) = (total, answer.turns.last_mut()) {
+                turn.reward += total;
+            }
+            let sources =
+                scored.sources.iter().map(|source| (source.name.clone(), json!(source.scores[index].value())));
+            answer.record.insert("scores".into(), Value::Object(sources.collect()));
+        }
+        Ok(Some(scored))
+    }
+
+    /// Weight of each token in its action, where turns are actions.
+    fn token_weights(&self, trajectories: &[Trajectory]) -> Result<Option<Vec<f64>>> {
+        let Some(action) = &self.config.action else { return Ok(None) };
+        let tokenizer = self.policy.chat.renderer.tokenizer();
+        let mut weights = Vec::new();
+        for trajectory in trajectories {
+            weights.extend(trajectory.action_weights(action, tokenizer)?);
+        }
+        Ok(Some(weights))
+    }
+
+    /// Lets the controllers take note of the step.
+    fn steer(&mut self, row: &MetricsRow, num_samples: usize) -> Result<()> {
+        if let (Some(controller), Some(kl)) = (&mut self.kl, row.get("ref_kl")) {
+            controller.update(kl, num_samples)?;
+        }
+        if let (Some(controller), Some(entropy)) = (&mut self.entropy, row.get("entropy")) {
+            controller.update(entropy)?;
+        }
+        Ok(())
+    }
+
+    fn measure(
+        &self,
+        step: u64,
+        rollout: &Rollout,
+        experience: &Experience,
+        advantages: &[f32],
+        statistics: UpdateStatistics,
+    ) -> Result<MetricsRow> {
+        let mut row = statistics::rollout_metrics(MetricsRow::new(step + 1, "train"), &rollout.trajectories);
+        row = statistics::experience_metrics(row, experience, advantages);
+        if self.config.rollout.dynamic_sampling.is_some() {
+            row = row.with("groups_dropped", rollout.groups_dropped as f64);
+        }
+        row = statistics::reward_metrics(row, &rollout.scored);
+        if let Some(kl) = &self.kl {
+            row = row.with("kl_coef", kl.kl_coef());
+        }
+        if let Some(entropy) = &self.entropy {
+            row = row.with("entropy_coef", entropy.entropy_coef());
+        }
+        let row = statistics.into_metrics(row);
+        Ok(self
+            .learner
+            .report_skips(row)
+            .with("learning_rate", self.config.training.learning_rate.learning_rate(step as usize))
+            .with("num_tokens", experience.mask.len() as f64)
+            .with_timing("rollout_seconds", rollout.sampling_seconds)
+            .with_timing("reward_seconds", rollout.reward_seconds))
+    }
+
+    fn report(&self, step: u64, rollout: Rollout, advantages: Vec<f32>, row: MetricsRow) -> Result<StepReport> {
+        let mut message = format!("reward {:.3}", row.get("reward_mean").unwrap_or(f64::NAN));
+        if let Some(rate) = row.get("success_rate") {
+            message += &format!(" success {rate:.2}");
+        }
+        let mut digest = Digest::default();
+        rollout.trajectories.iter().for_each(|trajectory| digest.ids(&trajectory.row.ids));
+        digest.numbers(&advantages);
+        let mut report = StepReport::new(row, message, digest);
+        for trajectory in rollout.trajectories.iter().take(self.config.rollout.samples_per_step) {
+            let mut sample = trajectory.record.clone();
+            sample.insert("messages".into(), json!(trajectory.messages));
+            sample.insert("reward".into(), json!(trajectory.reward));
+            report.samples.push(Value::Object(sample));
+        }
+        let rewards: Vec<Option<f64>> = rollout.trajectories.iter().map(|trajectory| trajectory.reward).collect();
+        let record = AdvantageRecord { step: step + 1, advantages: &advantages, rewards: &rewards };
+        let name = format!("advantages/step-{:06}.json", step + 1);
+        let json = serde_json::to_vec(&record)
+            .map_err(|error| Error::Resume { path: name.clone().into(), reason: error.to_string() })?;
+        report.files.push((name, json));
+        Ok(report)
+    }
+
+    /// Whether the divergence from the reference is subtracted from the reward.
+    fn kl_in_reward(&self) -> bool {
+        self.config.kl.is_some_and(|kl| kl.place == KlPlace::Reward)
+    }
+}
+
+/// What rewards see of an answer: the conversation before it and its text.
+fn request(answer: &Trajectory) -> RewardRequest {
+    let (response, prompt) = match answer.messages.split_last() {
+        Some((last, before)) => (last.content.clone(), before.to_vec()),
+        None => (String::new(), Vec::new()),
+    };
+    RewardRequest {
+        sample: answer.row.id,
+        prompt: Prompt::Messages(prompt),
+        response,
+        truncated: answer.truncated,
+        metadata: answer.record.clone(),
+    }
+}

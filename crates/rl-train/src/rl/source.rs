@@ -1,0 +1,172 @@
+//! Where tasks come from, and the sampling of answers to them.
+
+use rl_core::random::RandomKey;
+use rl_data::{Cursor, PromptRecord, read_jsonl};
+use rl_envs::Environment;
+use rl_models::generate::SamplingConfig;
+use rl_models::{ChatModel, Dialogue, play_episodes};
+use serde::{Deserialize, Serialize};
+
+use super::trajectory::Trajectory;
+use crate::config::{EnvironmentConfig, LongPrompts, PromptsConfig, TaskConfig, TrainingConfig};
+use crate::examples::Examples;
+use crate::{Error, Result};
+
+/// An endless supply of tasks.
+pub(crate) enum Source {
+    /// Episodes, numbered.
+    Environment {
+        /// How environments are made.
+        config: EnvironmentConfig,
+        /// Number of the next episode.
+        next: u64,
+    },
+    /// Prompts of a file, epoch by epoch.
+    Prompts {
+        /// In the order of the run.
+        examples: Examples<PromptTask>,
+        /// What every answer begins with, as ids.
+        prefix: Vec<i64>,
+        /// The same as text.
+        prefix_text: String,
+    },
+}
+
+/// A prompt as ids.
+#[derive(Debug, Clone)]
+pub(crate) struct PromptTask {
+    row: u64,
+    record: PromptRecord,
+    ids: Vec<i64>,
+}
+
+/// Where a source stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SourceState {
+    Episode(u64),
+    Prompt(Cursor),
+}
+
+impl Source {
+    /// Reads the prompts, or remembers the environment; goes on where `state` stands.
+    pub fn new(
+        task: &TaskConfig,
+        chat: &ChatModel,
+        seed: u64,
+        state: Option<SourceState>,
+        training: &TrainingConfig,
+    ) -> Result<Self> {
+        match task {
+            TaskConfig::Environment { environment } => {
+                let next = match state {
+                    Some(SourceState::Episode(next)) => next,
+                    _ => 0,
+                };
+                Ok(Source::Environment { config: environment.clone(), next })
+            }
+            TaskConfig::Prompts(prompts) => {
+                let cursor = match state {
+                    Some(SourceState::Prompt(cursor)) => Some(cursor),
+                    _ => None,
+                };
+                let examples = Examples::new(read_prompts(prompts, chat)?, seed, cursor, training)?;
+                let prefix_text = prompts.response_prefix.clone();
+                let prefix = chat.renderer.tokenizer().encode(&prefix_text)?.into_iter().map(i64::from).collect();
+                Ok(Source::Prompts { examples, prefix, prefix_text })
+            }
+        }
+    }
+
+    /// Where the source stands.
+    pub fn state(&self) -> SourceState {
+        match self {
+            Source::Environment { next, .. } => SourceState::Episode(*next),
+            Source::Prompts { examples, .. } => SourceState::Prompt(examples.cursor()),
+        }
+    }
+
+    /// `group_size` answers to each of the next `count` tasks, those of one task next to each other. The answer `member`
+    /// to task `i` draws by `key.at(first + i).at(member)`; groups are numbered from `first`.
+    pub fn sample(
+        &mut self,
+        chat: &ChatModel,
+        count: usize,
+        group_size: usize,
+        seed: u64,
+        key: RandomKey,
+        first: u64,
+        sampling: &SamplingConfig,
+    ) -> Result<Vec<Trajectory>> {
+        let places = (first..first + count as u64).flat_map(|group| (0..group_size as u64).map(move |m| (group, m)));
+        let keys: Vec<RandomKey> = places.map(|(group, member)| key.at(group).at(member)).collect();
+        match self {
+            Source::Environment { config, next } => {
+                let indices = repeat(*next..*next + count as u64, group_size);
+                *next += count as u64;
+                let environments = indices.iter().map(|_| config.build()).collect::<rl_envs::Result<Vec<_>>>();
+                let mut environments: Vec<Box<dyn Environment>> = environments?;
+                let episodes = play_episodes(chat, &mut environments, seed, &indices, &keys, sampling, &mut |_| ())?;
+                let groups = repeat(first..first + count as u64, group_size);
+                let pairs = episodes.into_iter().zip(groups);
+                Ok(pairs.map(|(episode, group)| Trajectory::from_episode(episode, group)).collect())
+            }
+            Source::Prompts { examples, prefix, prefix_text } => {
+                let tasks = examples.next(count);
+                let mut dialogues = Vec::with_capacity(tasks.len() * group_size);
+                for task in &tasks {
+                    for _ in 0..group_size {
+                        let ids = [task.ids.as_slice(), prefix.as_slice()].concat();
+                        dialogues.push(Dialogue { messages: task.record.prompt.clone(), ids, turns: Vec::new() });
+                    }
+                }
+                let mut borrowed: Vec<&mut Dialogue> = dialogues.iter_mut().collect();
+                chat.respond(&mut borrowed, &keys, sampling, &mut |_| ())?;
+                let mut trajectories = Vec::with_capacity(dialogues.len());
+                for (index, mut dialogue) in dialogues.into_iter().enumerate() {
+                    let task = tasks[index / group_size];
+                    if let Some(answer) = dialogue.messages.last_mut() {
+                        answer.content.insert_str(0, prefix_text);
+                    }
+                    let mut trajectory = Trajectory::from_dialogue(&dialogue, first + (index / group_size) as u64);
+                    trajectory.record = task.record.extra.clone();
+                    trajectory.record.insert("row".into(), task.row.into());
+                    trajectories.push(trajectory);
+                }
+                Ok(trajectories)
+            }
+        }
+    }
+}
+
+/// Every item `times` times.
+fn repeat(items: std::ops::Range<u64>, times: usize) -> Vec<u64> {
+    items.flat_map(|item| std::iter::repeat_n(item, times)).collect()
+}
+
+fn read_prompts(config: &PromptsConfig, chat: &ChatModel) -> Result<Vec<PromptTask>> {
+    let records: Vec<PromptRecord> = read_jsonl(&config.data)?;
+    let examples = chat.renderer.prompt_examples(&records);
+    let num_rows = records.len();
+    let mut tasks = Vec::with_capacity(num_rows);
+    for (row, (record, example)) in records.into_iter().zip(examples).enumerate() {
+        let ids: Vec<i64> = example?.prompt_ids.into_iter().map(i64::from).collect();
+        if config.max_length < ids.len() {
+            match config.too_long {
+                LongPrompts::Drop => continue,
+                LongPrompts::Error => {
+                    let (path, length, limit) = (config.data.clone(), ids.len(), config.max_length);
+                    return Err(Error::PromptTooLong { path, row: row + 1, length, limit });
+                }
+            }
+        }
+        tasks.push(PromptTask { row: row as u64, record, ids });
+    }
+    let (kept, dropped) = (tasks.len(), num_rows - tasks.len());
+    tracing::info!(
+        "{}: {kept} prompts kept, {dropped} above {} tokens dropped",
+        config.data.display(),
+        config.max_length
+    );
+    Ok(tasks)
+}

@@ -1,0 +1,181 @@
+//! What the rollout and the updates of one step looked like.
+
+use rl_core::entropy::EntropyBonus;
+use rl_core::kl::KlLoss;
+use rl_core::policy_loss::PolicyLoss;
+use rl_core::statistics::{explained_variance, mean};
+use rl_core::value_loss::ValueLoss;
+use rl_track::MetricsRow;
+
+use super::experience::Experience;
+use super::trajectory::Trajectory;
+use crate::reward::ScoredBatch;
+
+/// Sums over the micro-batches and updates of a step.
+#[derive(Debug, Default)]
+pub(super) struct UpdateStatistics {
+    num_updates: usize,
+    num_tokens: usize,
+    policy_loss: f64,
+    clipped: f64,
+    dual_clipped: f64,
+    approx_kl: f64,
+    ratio_max: f64,
+    ratio_min: Option<f64>,
+    value_loss: Option<f64>,
+    kl_loss: Option<f64>,
+    ref_kl: f64,
+    kl_tokens: usize,
+    entropy: f64,
+    entropy_tokens: usize,
+    grad_norms: Vec<f64>,
+    critic_norms: Vec<f64>,
+}
+
+impl UpdateStatistics {
+    /// One micro-batch of the policy loss.
+    pub fn add_policy(&mut self, loss: &PolicyLoss) {
+        let weight = loss.num_tokens as f64;
+        self.num_tokens += loss.num_tokens;
+        self.policy_loss += loss.loss;
+        self.clipped += weight * loss.clip_fraction;
+        self.dual_clipped += weight * loss.dual_clip_fraction;
+        self.approx_kl += weight * loss.approx_kl;
+        if 0 < loss.num_tokens {
+            self.ratio_max = self.ratio_max.max(loss.ratio_max);
+            self.ratio_min = Some(self.ratio_min.map_or(loss.ratio_min, |least| least.min(loss.ratio_min)));
+        }
+    }
+
+    /// One micro-batch of the divergence from the reference.
+    pub fn add_kl(&mut self, loss: &KlLoss) {
+        *self.kl_loss.get_or_insert(0.0) += loss.loss;
+        self.ref_kl += loss.num_tokens as f64 * loss.mean_kl;
+        self.kl_tokens += loss.num_tokens;
+    }
+
+    /// One micro-batch of entropies, `[labels]`.
+    pub fn add_entropy(&mut self, bonus: &EntropyBonus, entropies: &[f32], mask: &[bool]) {
+        self.policy_loss += bonus.loss;
+        let read = entropies.iter().zip(mask).filter(|(_, mask)| **mask);
+        for (entropy, _) in read {
+            self.entropy += f64::from(*entropy);
+            self.entropy_tokens += 1;
+        }
+    }
+
+    /// One micro-batch of the value loss.
+    pub fn add_value(&mut self, loss: &ValueLoss) {
+        *self.value_loss.get_or_insert(0.0) += loss.loss;
+    }
+
+    /// The end of one optimizer step; none when it was skipped.
+    pub fn add_update(&mut self, grad_norm: Option<f64>) {
+        self.num_updates += 1;
+        self.grad_norms.extend(grad_norm);
+    }
+
+    /// The critic's own gradient norm.
+    pub fn add_critic_norm(&mut self, grad_norm: Option<f64>) {
+        self.critic_norms.extend(grad_norm);
+    }
+
+    /// Adds the averages to `row`; losses are per update, the rest per token.
+    pub fn into_metrics(self, row: MetricsRow) -> MetricsRow {
+        let updates = self.num_updates.max(1) as f64;
+        let tokens = self.num_tokens.max(1) as f64;
+        let average = |numbers: &[f64]| numbers.iter().sum::<f64>() / numbers.len().max(1) as f64;
+        let mut row = row
+            .with("policy_loss", self.policy_loss / updates)
+            .with("clip_fraction", self.clipped / tokens)
+            .with("dual_clip_fraction", self.dual_clipped / tokens)
+            .with("approx_kl", self.approx_kl / tokens)
+            .with("ratio_max", if self.ratio_min.is_some() { self.ratio_max } else { 1.0 })
+            .with("ratio_min", self.ratio_min.unwrap_or(1.0))
+            .with("first_grad_norm", self.grad_norms.first().copied().unwrap_or(0.0))
+            .with("grad_norm", average(&self.grad_norms));
+        if let Some(kl_loss) = self.kl_loss {
+            row = row.with("kl_loss", kl_loss / updates).with("ref_kl", self.ref_kl / self.kl_tokens.max(1) as f64);
+        }
+        if 0 < self.entropy_tokens {
+            row = row.with("entropy", self.entropy / self.entropy_tokens as f64);
+        }
+        if let Some(value_loss) = self.value_loss {
+            row = row.with("value_loss", value_loss / updates);
+        }
+        if !self.critic_norms.is_empty() {
+            row = row.with("critic_grad_norm", average(&self.critic_norms));
+        }
+        row
+    }
+}
+
+/// Rewards, successes and lengths of answers.
+pub(super) fn rollout_metrics(row: MetricsRow, answers: &[Trajectory]) -> MetricsRow {
+    let count = answers.len() as f64;
+    let rewards: Vec<f64> = answers.iter().filter_map(|answer| answer.reward).collect();
+    let reward_mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
+    let variance =
+        rewards.iter().map(|reward| (reward - reward_mean).powi(2)).sum::<f64>() / rewards.len().max(1) as f64;
+    let turns: usize = answers.iter().map(|answer| answer.turns.len()).sum();
+    let tokens: usize = answers.iter().map(Trajectory::num_labels).sum();
+    let share =
+        |counts: &dyn Fn(&Trajectory) -> bool| answers.iter().filter(|answer| counts(answer)).count() as f64 / count;
+    let mut row = row
+        .with("reward_mean", reward_mean)
+        .with("reward_std", variance.sqrt())
+        .with("turns_per_episode", turns as f64 / count)
+        .with("response_tokens_per_turn", tokens as f64 / turns.max(1) as f64)
+        .with("truncated_fraction", share(&|answer| answer.truncated))
+        .with("unscorable", (answers.len() - rewards.len()) as f64);
+    if answers.iter().all(|answer| answer.success.is_some()) {
+        row = row
+            .with("success_rate", share(&|answer| answer.success.is_some_and(|[solved, _]| solved)))
+            .with("first_attempt_success_rate", share(&|answer| answer.success.is_some_and(|[_, first]| first)));
+    }
+    row
+}
+
+/// Advantages, the critic, and how far sampler and trainer disagree.
+pub(super) fn experience_metrics(row: MetricsRow, experience: &Experience, advantages: &[f32]) -> MetricsRow {
+    let total: f64 = advantages.iter().map(|&value| f64::from(value)).sum();
+    let zeros = advantages.iter().filter(|&&advantage| advantage == 0.0).count();
+    let count = advantages.len().max(1) as f64;
+    let mut row = row.with("advantage_mean", total / count).with("zero_advantage_fraction", zeros as f64 / count);
+    if let Some(old) = &experience.old_log_probs {
+        // Rounding alone, when both run the same numerics on the same distribution.
+        let pairs = experience.sampler_log_probs.iter().zip(old).zip(&experience.mask).filter(|(_, mask)| **mask);
+        let gaps: Vec<f64> = pairs.map(|((sampler, trainer), _)| f64::from((sampler - trainer).abs())).collect();
+        row = row
+            .with("sampler_gap_max", gaps.iter().copied().fold(0.0, f64::max))
+            .with("sampler_gap_mean", gaps.iter().sum::<f64>() / gaps.len().max(1) as f64);
+    }
+    if !experience.values.is_empty() {
+        let wide = |numbers: &[f32]| numbers.iter().map(|&number| f64::from(number)).collect::<Vec<f64>>();
+        let (values, returns) = (wide(&experience.values), wide(&experience.returns));
+        row = row.with("value_mean", mean(&values).unwrap_or(0.0));
+        // Undefined where all returns are equal; then there is nothing to report.
+        if let Ok(explained) = explained_variance(&values, &returns) {
+            row = row.with("explained_variance", explained);
+        }
+    }
+    row
+}
+
+/// How the sources of reward did, by their names.
+pub(super) fn reward_metrics(mut row: MetricsRow, scored: &[ScoredBatch]) -> MetricsRow {
+    let Some(first) = scored.first() else { return row };
+    for (index, source) in first.sources.iter().enumerate() {
+        let all = || scored.iter().map(|batch| &batch.sources[index]);
+        let values: Vec<f64> =
+            all().flat_map(|source| source.scores.iter().filter_map(|score| score.value())).collect();
+        let name = |what: &str| format!("reward/{}/{what}", source.name);
+        if !values.is_empty() {
+            row = row.with(name("mean"), values.iter().sum::<f64>() / values.len() as f64);
+        }
+        row = row
+            .with(name("timed_out"), all().map(|source| source.counts.timed_out).sum::<usize>() as f64)
+            .with(name("invalid"), all().map(|source| source.counts.num_invalid()).sum::<usize>() as f64);
+    }
+    row
+}
