@@ -163,6 +163,19 @@ pub enum Error {
         /// `rollout.dynamic_sampling.max_rounds`.
         rounds: usize,
     },
+    /// A sampler was given to a run that plays an environment.
+    #[error("a sampler answers prompts, and this run plays an environment; give `rollout.task` of kind `prompts`")]
+    NoPrompts,
+    /// A plain prompt is a conversation.
+    #[error("{}, row {row}: a plain prompt is one message, this one has {found}; leave `plain` out to use the chat template", path.display())]
+    PlainPrompt {
+        /// The file.
+        path: PathBuf,
+        /// Its row, counted from 1.
+        row: usize,
+        /// Messages of the prompt.
+        found: usize,
+    },
     /// A prompt is above the limit of the configuration.
     #[error("{}, row {row}: the prompt has {length} tokens, the limit is {limit}; raise `max_length` or set `too_long = \"drop\"`", path.display())]
     PromptTooLong {

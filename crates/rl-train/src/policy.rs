@@ -68,6 +68,17 @@ impl Policy {
         }
     }
 
+    /// Runs `f` with the adapters merged into the weights, for the plain model's speed; the weights come back to the bit.
+    pub fn sampling<T>(&self, f: impl FnOnce(&ChatModel) -> Result<T>) -> Result<T> {
+        if self.base.is_none() {
+            return f(&self.chat);
+        }
+        self.decoder().merge_adapters()?;
+        let result = f(&self.chat);
+        self.decoder().unmerge_adapters()?;
+        result
+    }
+
     /// Writes the model, or its adapters, with tokenizer and template into a folder under construction.
     pub fn write_into(&self, folder: &Path) -> Result<()> {
         let Some(base) = &self.base else {

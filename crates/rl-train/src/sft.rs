@@ -223,7 +223,8 @@ pub(crate) fn to_state(state: &impl Serialize) -> Result<Value> {
         .map_err(|error| Error::Resume { path: crate::checkpoint::STATE_FILE.into(), reason: error.to_string() })
 }
 
-fn training_rows(selection: Selection) -> Vec<TrainingRow> {
+/// Rows as the trainers take them; their ids are those of the file.
+pub(crate) fn training_rows(selection: Selection) -> Vec<TrainingRow> {
     let wide = |ids: Vec<u32>| ids.into_iter().map(i64::from).collect();
     let examples = selection.rows.into_iter().zip(selection.examples);
     examples

@@ -2,6 +2,7 @@
 //!
 //! Every trainer has one struct here; what all of them share is in [`ModelConfig`] and [`TrainingConfig`].
 
+mod distill;
 mod model;
 mod preference;
 mod reward_model;
@@ -15,6 +16,7 @@ use std::path::Path;
 use rl_track::ConfigError;
 use serde::Serialize;
 
+pub use distill::{DistillConfig, TeacherConfig};
 pub use model::{Dtype, ModelConfig, NewModelConfig};
 pub use preference::{PreferenceConfig, ReferenceConfig, ReferencePasses};
 pub use reward_model::{HeadInit, RewardModelConfig};

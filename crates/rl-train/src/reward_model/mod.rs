@@ -157,6 +157,11 @@ impl Method for RewardModel {
 }
 
 impl RewardModel {
+    /// The layers and the head that are trained.
+    pub fn model(&self) -> &rl_models::RewardModel {
+        &self.scorer.model
+    }
+
     /// As [`Method::build`] on pairs that were made elsewhere; the files that `config` names are not read. Pairs are visited
     /// in the order of [`rl_data::epoch_order`].
     ///

@@ -19,6 +19,7 @@ use rl_core::entropy::EntropyController;
 use rl_core::kl::KlController;
 use rl_core::random::RandomKey;
 use rl_envs::general_points::prompt::template_sha256;
+use rl_models::ChatModel;
 use rl_models::generate::SamplingConfig;
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,7 @@ use crate::{Error, Result};
 use credit::AdvantageRecord;
 use critic::Critic;
 use experience::Experience;
+pub use source::Sampler;
 use source::{Source, SourceState};
 use statistics::UpdateStatistics;
 use trajectory::Trajectory;
@@ -137,9 +139,9 @@ impl Method for Rl {
         let training = &self.config.training;
         let mut source = Source::new(&validation.task, &self.policy.chat, validation.seed, None, training)?;
         let key = RandomKey::new(validation.seed, "validation");
-        let chat = &self.policy.chat;
-        let count = validation.num_prompts;
-        let mut trajectories = source.sample(chat, count, 1, validation.seed, key, 0, &validation.sampling)?;
+        let (count, sampling) = (validation.num_prompts, &validation.sampling);
+        let sample = |chat: &ChatModel| source.sample(chat, count, 1, validation.seed, key, 0, sampling);
+        let mut trajectories = self.policy.sampling(sample)?;
         self.score(&mut trajectories)?;
         Ok(vec![statistics::rollout_metrics(MetricsRow::new(step, "validation"), &trajectories)])
     }
@@ -206,6 +208,14 @@ impl Rl {
         Ok(Rl { config, policy, reference, critic, learner, source, scorer, kl, entropy, num_tasks })
     }
 
+    /// Lets `sampler` answer the prompts, in training and not in validation.
+    ///
+    /// # Errors
+    /// [`Error::NoPrompts`] when the task is an environment, which the model plays itself.
+    pub fn set_sampler(&mut self, sampler: Box<dyn Sampler>) -> Result<()> {
+        if self.source.set_sampler(sampler) { Ok(()) } else { Err(Error::NoPrompts) }
+    }
+
     /// Answers `prompts_per_step` tasks, or as many as dynamic sampling takes, and scores the answers.
     fn rollout(&mut self, step: u64) -> Result<Rollout> {
         let config = &self.config.rollout;
@@ -263,25 +273,19 @@ impl Rl {
         let seed = self.config.seed;
         let key = RandomKey::new(seed, "rollout").at(step);
         let before = self.source.state();
-        let adapted = self.policy.decoder().lora_config().is_some();
-        if adapted {
-            self.policy.decoder().merge_adapters()?;
-        }
-        let chat = &self.policy.chat;
-        let answers = self.source.sample(chat, count, group_size, seed, key, first, sampling);
-        let greedy = rollout.greedy_rewards.is_some().then(|| {
+        let (config, source) = (&self.config, &mut self.source);
+        let wants_greedy = rollout.greedy_rewards.is_some();
+        let (answers, greedy) = self.policy.sampling(|chat| {
+            let answers = source.sample(chat, count, group_size, seed, key, first, sampling)?;
+            if !wants_greedy {
+                return Ok((answers, None));
+            }
             let sampling = SamplingConfig { temperature: 0.0, ..sampling.clone() };
-            let training = &self.config.training;
-            let mut again = Source::new(&self.config.rollout.task, chat, seed, Some(before), training)?;
-            again.sample(chat, count, 1, seed, key, first, &sampling)
-        });
-        if adapted {
-            self.policy.decoder().unmerge_adapters()?;
-        }
-        let answers = answers?;
+            let mut again = Source::new(&config.rollout.task, chat, seed, Some(before), &config.training)?;
+            Ok((answers, Some(again.sample(chat, count, 1, seed, key, first, &sampling)?)))
+        })?;
         rollout.sampling_seconds += started.elapsed().as_secs_f64();
-        if let (Some(greedy), Some(rewards)) = (greedy.transpose()?, &mut rollout.greedy_rewards) {
-            let mut greedy = greedy;
+        if let (Some(mut greedy), Some(rewards)) = (greedy, &mut rollout.greedy_rewards) {
             self.score(&mut greedy)?;
             rewards.extend(greedy.iter().map(|answer| answer.reward));
         }

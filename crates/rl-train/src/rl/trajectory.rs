@@ -1,7 +1,6 @@
 //! One answered prompt or played episode, as the trainer sees it.
 
 use rl_data::{Message, Tokenizer};
-use rl_models::generate::FinishReason;
 use rl_models::{Dialogue, Episode};
 use serde_json::{Map, Value, json};
 
@@ -78,7 +77,7 @@ impl Trajectory {
             terminated: true,
             truncated: false,
         };
-        let cut = dialogue.turns.last().is_some_and(|turn| turn.finish_reason == FinishReason::Length);
+        let cut = dialogue.turns.last().is_some_and(|turn| !turn.finish_reason.is_stop());
         Trajectory {
             row: TrainingRow { id: group, ids: dialogue.ids.clone(), trainable, group: Some(group) },
             turns: dialogue.turns.iter().map(turn).collect(),
@@ -135,6 +134,8 @@ fn thought_tokens(ids: &[u32], key: &str, tokenizer: &Tokenizer) -> Result<usize
 
 #[cfg(test)]
 mod tests {
+    use rl_models::generate::FinishReason;
+
     use super::*;
 
     /// Prompt 1 2 3, response 4 5, feedback 6 7 8, response 9, feedback 10 11, response 12 13.

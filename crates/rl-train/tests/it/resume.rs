@@ -125,7 +125,7 @@ fn preference_runs_resume_to_the_bit() {
     for (objective, changes) in [
         (DPO, vec![]),
         (PRECOMPUTED, vec![LORA]),
-        (FOLLOWING, vec!["reference.update.mixup_alpha=0.5", "reference.update.every_steps=2"]),
+        (FOLLOWING, vec!["reference.update.mixup_alpha=0.5", "reference.update.every_steps=2", "model.dtype=\"bf16\""]),
         (AOT, vec![LORA]),
     ] {
         let files = files();
@@ -146,7 +146,7 @@ fn unpaired_runs_resume_to_the_bit() {
 
 #[test]
 fn reward_models_resume_to_the_bit() {
-    for changes in [vec!["training.ema_decay=0.9"], vec![LORA]] {
+    for changes in [vec!["training.ema_decay=0.9", "model.dtype=\"bf16\""], vec![LORA]] {
         let files = files();
         check::<RewardModel>(files.root(), 6, |name| files.reward_model(name, &changes));
         check_replay::<RewardModel>(&files.reward_model("whole", &changes));

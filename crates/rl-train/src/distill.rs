@@ -1,0 +1,215 @@
+//! Distillation: a student learns a teacher's next-token distributions, on given answers and on its own.
+
+use std::path::Path;
+
+use rl_core::random::RandomKey;
+use rl_data::{ChatRecord, Cursor, Role, TrainOn, read_jsonl, select};
+use rl_models::{ChatModel, Dialogue, distillation_loss};
+use rl_torch::kernels::training_numerics;
+use rl_track::{Manifest, MetricsRow};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::Device;
+
+use crate::batch::{MicroBatch, TrainingRow, micro_batches};
+use crate::checkpoint::{OPTIMIZER_FILE, Saved};
+use crate::config::DistillConfig;
+use crate::digest::Digest;
+use crate::examples::Examples;
+use crate::learner::{Learner, LearnerConfig, LearnerState};
+use crate::policy::Policy;
+use crate::sft::{input_model, save_averages, to_state, training_rows};
+use crate::trainer::{Method, StepReport, Trainer};
+use crate::{Error, Result};
+
+/// A run of distillation.
+pub type DistillTrainer = Trainer<Distill>;
+
+/// Distillation.
+pub struct Distill {
+    config: DistillConfig,
+    policy: Policy,
+    teacher: ChatModel,
+    learner: Learner,
+    examples: Examples<Task>,
+    held_out: Vec<(String, Vec<TrainingRow>)>,
+}
+
+/// A given answer, and the prompt that the student may answer itself.
+struct Task {
+    row: TrainingRow,
+    prompt: Vec<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DistillState {
+    cursor: Cursor,
+    learner: LearnerState,
+}
+
+impl Method for Distill {
+    type Config = DistillConfig;
+    const NAME: &'static str = "distill";
+
+    fn manifest(config: &DistillConfig) -> Result<Manifest> {
+        let mut manifest = Manifest::new().seed("seed", config.seed).input_path("data", &config.data)?;
+        manifest = input_model(manifest, "model", config.model.path.as_deref())?;
+        manifest = input_model(manifest, "teacher", Some(&config.teacher.path))?;
+        for (name, path) in &config.held_out {
+            manifest = manifest.input_path(format!("held_out.{name}"), path)?;
+        }
+        Ok(manifest)
+    }
+
+    fn build(config: &DistillConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
+        let policy = Policy::load(&config.model, resume, config.seed, device, || Err(Error::NothingToTrain))?;
+        let teacher = ChatModel::load_as(&config.teacher.path, config.teacher.dtype.kind(), device)?;
+        teacher.decoder.set_trainable(false);
+        let (found, needed) = (teacher.decoder.config().vocab_size, policy.decoder().config().vocab_size);
+        if found != needed {
+            return Err(Error::ReferenceVocabulary { path: config.teacher.path.clone(), found, needed });
+        }
+        let mut learner = Learner::new(policy.parameters(), &LearnerConfig::from(&config.training))?;
+        let tasks = read_tasks(config, &policy.chat)?;
+        let mut held_out = Vec::new();
+        for (name, path) in &config.held_out {
+            let records: Vec<ChatRecord> = read_jsonl(path)?;
+            let examples = policy.chat.renderer.examples(&records, TrainOn::Assistant);
+            held_out.push((name.clone(), training_rows(select(examples, &config.selection)?)));
+        }
+        let mut cursor = None;
+        if let Some(saved) = resume {
+            let state: DistillState = saved.method()?;
+            learner.restore(&saved.folder().join(OPTIMIZER_FILE), state.learner)?;
+            cursor = Some(state.cursor);
+        }
+        let examples = Examples::new(tasks, config.seed, cursor, &config.training)?;
+        Ok(Distill { config: config.clone(), policy, teacher, learner, examples, held_out })
+    }
+
+    fn max_steps(&self) -> u64 {
+        self.examples.num_steps(self.config.batch_size, &self.config.training)
+    }
+
+    /// One optimizer step over `batch_size` answers, given or the student's own.
+    fn step(&mut self, step: u64) -> Result<StepReport> {
+        let Self { config, policy, teacher, learner, examples, .. } = self;
+        let tasks = examples.next(config.batch_size);
+        let key = RandomKey::new(config.seed, "on-policy").at(step);
+        let is_on_policy = key.uniform(0) < config.on_policy_fraction;
+        let answers = if is_on_policy { answer(config, policy, &tasks, key)? } else { Vec::new() };
+        let batch: Vec<&TrainingRow> =
+            if is_on_policy { answers.iter().collect() } else { tasks.iter().map(|task| &task.row).collect() };
+        let num_labels: usize = batch.iter().map(|row| row.num_labels()).sum();
+        let num_tokens: usize = batch.iter().map(|row| row.ids.len()).sum();
+        let mut digest = Digest::default();
+        let mut loss = 0.0;
+
+        learner.zero_grad()?;
+        for (index, rows) in micro_batches(&batch, config.training.micro_batch_tokens).into_iter().enumerate() {
+            let micro = MicroBatch::new(policy.decoder(), &batch, rows)?;
+            policy.set_dropout(Some(RandomKey::new(config.seed, "dropout").at(step).at(index as u64)));
+            let divergence = divergence(config, policy, teacher, &micro, num_labels)?;
+            let value = divergence.f_double_value(&[])?;
+            let value = finite(value).map(|value| (value, divergence));
+            let Some((value, divergence)) = learner.guard().admit(|| micro.row_ids(&batch), value)? else { continue };
+            divergence.f_backward()?;
+            loss += value;
+        }
+        policy.set_dropout(None);
+        let update = learner.step(step)?;
+
+        batch.iter().for_each(|row| digest.ids(&row.ids));
+        let row = MetricsRow::new(step + 1, "train")
+            .with("loss", loss)
+            .with("on_policy", f64::from(u8::from(is_on_policy)))
+            .with("learning_rate", update.learning_rate)
+            .with("num_tokens", num_tokens as f64)
+            .with("num_labels", num_labels as f64);
+        Ok(StepReport::new(learner.report(update, row), format!("loss {loss:.4}"), digest))
+    }
+
+    /// The divergence on the held-out rows.
+    fn evaluate(&mut self, step: u64) -> Result<Vec<MetricsRow>> {
+        let mut measured = Vec::new();
+        for (name, rows) in &self.held_out {
+            let num_labels: usize = rows.iter().map(TrainingRow::num_labels).sum();
+            let mut loss = 0.0;
+            for indices in micro_batches(rows, self.config.training.micro_batch_tokens) {
+                let micro = MicroBatch::new(self.policy.decoder(), rows, indices)?;
+                let part = tch::no_grad(|| divergence(&self.config, &self.policy, &self.teacher, &micro, num_labels))?;
+                loss += finite(part.f_double_value(&[])?)?;
+            }
+            measured.push(MetricsRow::new(step, name.as_str()).with("loss", loss));
+        }
+        Ok(measured)
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        self.policy.write_into(folder)?;
+        self.learner.save(&folder.join(OPTIMIZER_FILE))?;
+        save_averages(&self.policy, &self.learner, folder)
+    }
+
+    fn state(&self) -> Result<Value> {
+        to_state(&DistillState { cursor: self.examples.cursor(), learner: self.learner.state() })
+    }
+}
+
+/// The divergence of a micro-batch, a scalar with its graph.
+fn divergence(
+    config: &DistillConfig,
+    policy: &Policy,
+    teacher: &ChatModel,
+    micro: &MicroBatch,
+    num_labels: usize,
+) -> Result<tch::Tensor> {
+    let student = policy.decoder();
+    // The teacher in the numerics of training: a student that is its teacher's copy has divergence 0.
+    let hidden = training_numerics(|| tch::no_grad(|| teacher.decoder.hidden_states(&micro.packed)))?;
+    let own = student.hidden_states(&micro.packed)?;
+    let settings = config.distillation;
+    Ok(distillation_loss(student, &own, &teacher.decoder, &hidden, &micro.label_rows, settings, num_labels)?)
+}
+
+fn finite(value: f64) -> Result<f64> {
+    if value.is_finite() {
+        return Ok(value);
+    }
+    Err(rl_core::Error::NonFinite { name: "divergence", index: 0, value }.into())
+}
+
+/// The student's own answers, their tokens as labels.
+fn answer(config: &DistillConfig, policy: &Policy, tasks: &[&Task], key: RandomKey) -> Result<Vec<TrainingRow>> {
+    let Some(sampling) = &config.sampling else { return Err(Error::NothingToTrain) };
+    let mut dialogues: Vec<Dialogue> = tasks
+        .iter()
+        .map(|task| Dialogue { messages: Vec::new(), ids: task.prompt.clone(), turns: Vec::new() })
+        .collect();
+    let keys: Vec<RandomKey> = (0..tasks.len()).map(|row| key.at(row as u64)).collect();
+    policy.sampling(|chat| {
+        let mut borrowed: Vec<&mut Dialogue> = dialogues.iter_mut().collect();
+        Ok(chat.respond(&mut borrowed, &keys, sampling, &mut |_| ())?)
+    })?;
+    let row = |(task, dialogue): (&&Task, Dialogue)| {
+        let trainable = (0..dialogue.ids.len()).map(|place| task.prompt.len() <= place).collect();
+        TrainingRow { id: task.row.id, ids: dialogue.ids, trainable, group: None }
+    };
+    Ok(tasks.iter().zip(dialogues).map(row).collect())
+}
+
+/// The rows that can be trained on, each with the prompt before its last answer.
+fn read_tasks(config: &DistillConfig, chat: &ChatModel) -> Result<Vec<Task>> {
+    let records: Vec<ChatRecord> = read_jsonl(&config.data)?;
+    let selection = select(chat.renderer.examples(&records, config.train_on), &config.selection)?;
+    let rows = training_rows(selection);
+    let mut tasks = Vec::with_capacity(rows.len());
+    for row in rows {
+        let messages = &records[row.id as usize].messages;
+        let last = messages.iter().rposition(|message| message.role == Role::Assistant).unwrap_or(messages.len());
+        let prompt = chat.renderer.prompt_ids(&messages[..last])?.into_iter().map(i64::from).collect();
+        tasks.push(Task { row, prompt });
+    }
+    Ok(tasks)
+}
