@@ -11,10 +11,11 @@ const DEFAULT_MAX_SKIPPED: u64 = 10;
 const MAX_SKIPPING_STEPS: u64 = 1;
 
 /// What happens to NaN and infinity in losses, log-probabilities, rewards and gradients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "policy", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NonFiniteConfig {
     /// The run ends; the error names the step, the rows and the tensor.
+    #[default]
     Error,
     /// The micro-batch contributes nothing and is counted. The run ends after `max_skipped` of them, or when two
     /// optimizer steps in a row skipped something.
@@ -23,12 +24,6 @@ pub enum NonFiniteConfig {
         #[serde(default = "default_max_skipped")]
         max_skipped: u64,
     },
-}
-
-impl Default for NonFiniteConfig {
-    fn default() -> Self {
-        NonFiniteConfig::Error
-    }
 }
 
 fn default_max_skipped() -> u64 {
