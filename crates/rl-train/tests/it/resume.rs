@@ -114,6 +114,12 @@ fn ppo_resumes_to_the_bit() {
     assert!(contents(&folder.path().join("whole")).contains_key("checkpoints/step-000006/value_head.safetensors"));
 }
 
+/// The last step of a finished run, computed again from the checkpoint before it.
+fn check_replay<M: Method>(config: &M::Config) {
+    let replayed = rl_train::replay::<M>(config, 6).unwrap();
+    assert_eq!((replayed.from, replayed.agreed), (3, vec![4, 5, 6]));
+}
+
 #[test]
 fn preference_runs_resume_to_the_bit() {
     for (objective, changes) in [
@@ -124,6 +130,7 @@ fn preference_runs_resume_to_the_bit() {
     ] {
         let files = files();
         check::<Preference>(files.root(), 6, |name| files.preference(name, objective, &changes));
+        check_replay::<Preference>(&files.preference("whole", objective, &changes));
         assert_eq!(curve(&files.root().join("whole"), "unseen", "margin").len(), 2);
     }
 }
@@ -133,6 +140,7 @@ fn unpaired_runs_resume_to_the_bit() {
     for (objective, changes) in [(KTO, vec![]), (KTO_EVEN, vec![LORA])] {
         let files = files();
         check::<Unpaired>(files.root(), 6, |name| files.unpaired(name, objective, &changes));
+        check_replay::<Unpaired>(&files.unpaired("whole", objective, &changes));
     }
 }
 
@@ -141,6 +149,7 @@ fn reward_models_resume_to_the_bit() {
     for changes in [vec!["training.ema_decay=0.9"], vec![LORA]] {
         let files = files();
         check::<RewardModel>(files.root(), 6, |name| files.reward_model(name, &changes));
+        check_replay::<RewardModel>(&files.reward_model("whole", &changes));
         let files = contents(&files.root().join("whole"));
         assert!(files.contains_key("checkpoints/step-000006/reward_statistics.json"));
     }
