@@ -32,11 +32,6 @@ pub use config::{
     ParameterGroup, PreferenceConfig, PromptsConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig,
     RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig, TeacherConfig, TrainingConfig, TurnAdvantage,
     UnpairedConfig, UpdateConfig, ValidationConfig, ValueHeadConfig,
-    ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, Dtype, DynamicSampling, EnvironmentConfig,
-    EvaluationConfig, Goal, HeadInit, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig, ParameterGroup,
-    PreferenceConfig, PromptsConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig, RolloutConfig,
-    RunConfig, SelectionConfig, SftConfig, TaskConfig, TrainingConfig, TurnAdvantage, UnpairedConfig, UpdateConfig,
-    ValidationConfig, ValueHeadConfig,
 };
 pub use distill::{Distill, DistillTrainer};
 pub use error::{Error, Result};

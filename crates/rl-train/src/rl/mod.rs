@@ -6,6 +6,7 @@
 mod credit;
 mod critic;
 mod experience;
+mod reward_models;
 mod source;
 mod statistics;
 mod trajectory;
@@ -31,7 +32,7 @@ use crate::config::{EnvironmentConfig, KlPlace, RlConfig, TaskConfig};
 use crate::digest::Digest;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
 use crate::policy::{Policy, Reference};
-use crate::reward::{CustomRewards, ExternalScores, Prompt, RewardRequest, ScoredBatch, Scorer};
+use crate::reward::{CustomRewards, Prompt, RewardRequest, ScoredBatch, Scorer};
 use crate::sft::{input_model, save_averages, to_state};
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
@@ -39,6 +40,7 @@ use crate::{Error, Result};
 use credit::AdvantageRecord;
 use critic::Critic;
 use experience::Experience;
+use reward_models::RewardModels;
 pub use source::Sampler;
 use source::{Source, SourceState};
 use statistics::UpdateStatistics;
@@ -56,6 +58,7 @@ pub struct Rl {
     learner: Learner,
     source: Source,
     scorer: Option<Scorer>,
+    reward_models: RewardModels,
     kl: Option<KlController>,
     entropy: Option<EntropyController>,
     /// Tasks answered so far.
@@ -101,6 +104,9 @@ impl Method for Rl {
                 _ => manifest,
             };
         }
+        for (name, path) in reward_models::paths(config.reward.as_ref()) {
+            manifest = input_model(manifest, &format!("reward.{name}"), Some(path))?;
+        }
         Ok(manifest)
     }
 
@@ -142,8 +148,9 @@ impl Method for Rl {
         let (count, sampling) = (validation.num_prompts, &validation.sampling);
         let sample = |chat: &ChatModel| source.sample(chat, count, 1, validation.seed, key, 0, sampling);
         let mut trajectories = self.policy.sampling(sample)?;
-        self.score(&mut trajectories)?;
-        Ok(vec![statistics::rollout_metrics(MetricsRow::new(step, "validation"), &trajectories)])
+        let scored: Vec<ScoredBatch> = self.score(&mut trajectories)?.into_iter().collect();
+        let row = statistics::rollout_metrics(MetricsRow::new(step, "validation"), &trajectories);
+        Ok(vec![statistics::reward_metrics(row, &scored)])
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
@@ -203,9 +210,11 @@ impl Rl {
         let source_state = state.as_ref().map(|state| state.source);
         let source = Source::new(&config.rollout.task, &policy.chat, config.seed, source_state, &config.training)?;
         let scorer = config.reward.as_ref().map(|reward| Scorer::new(reward, custom)).transpose()?;
+        let micro_batch_tokens = config.training.micro_batch_tokens;
+        let reward_models = RewardModels::load(config.reward.as_ref(), micro_batch_tokens, device)?;
         let num_tasks = state.map_or(0, |state| state.num_tasks);
         let config = config.clone();
-        Ok(Rl { config, policy, reference, critic, learner, source, scorer, kl, entropy, num_tasks })
+        Ok(Rl { config, policy, reference, critic, learner, source, scorer, reward_models, kl, entropy, num_tasks })
     }
 
     /// Lets `sampler` answer the prompts, in training and not in validation.
@@ -299,7 +308,7 @@ impl Rl {
             return Ok(None);
         };
         let requests: Vec<Arc<RewardRequest>> = answers.iter().map(|answer| Arc::new(request(answer))).collect();
-        let scored = scorer.score(&requests, &ExternalScores::new())?;
+        let scored = scorer.score(&requests, &self.reward_models.scores(&requests)?)?;
         for (index, answer) in answers.iter_mut().enumerate() {
             let total = scored.totals[index];
             answer.reward = total.map(|total| total + answer.environment_reward.unwrap_or(0.0));
@@ -392,6 +401,16 @@ impl Rl {
     /// Whether the divergence from the reference is subtracted from the reward.
     fn kl_in_reward(&self) -> bool {
         self.config.kl.is_some_and(|kl| kl.place == KlPlace::Reward)
+    }
+}
+
+impl Trainer<Rl> {
+    /// As [`Trainer::new`], with Rust rewards for the `custom` sources of the `[reward]` section, by their names.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; a source without its object, or an object without its source.
+    pub fn with_rewards(config: RlConfig, rewards: CustomRewards) -> Result<Self> {
+        Self::with_method(config, |config, device, resume| Rl::with_rewards(config, device, resume, rewards))
     }
 }
 
