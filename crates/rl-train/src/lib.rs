@@ -24,9 +24,9 @@ mod trainer;
 
 pub use config::{
     ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, DistillConfig, Dtype, DynamicSampling,
-    EnvironmentConfig, EvaluationConfig, Goal, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig,
-    ParameterGroup, PromptsConfig, RlConfig, RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig,
-    TeacherConfig, TrainingConfig, TurnAdvantage, UpdateConfig, ValidationConfig, ValueHeadConfig,
+    EvaluationConfig, Goal, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig, ParameterGroup, PromptsConfig,
+    RlConfig, RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig, TeacherConfig, TrainingConfig,
+    TurnAdvantage, UpdateConfig, ValidationConfig, ValueHeadConfig,
 };
 pub use distill::{Distill, DistillTrainer};
 pub use error::{Error, Result};

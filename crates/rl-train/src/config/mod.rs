@@ -16,9 +16,8 @@ use serde::Serialize;
 pub use distill::{DistillConfig, TeacherConfig};
 pub use model::{Dtype, ModelConfig, NewModelConfig};
 pub use rl::{
-    ActionConfig, CriticConfig, CriticStart, DynamicSampling, EnvironmentConfig, KlConfig, KlPlace, LongPrompts,
-    PromptsConfig, RlConfig, RolloutConfig, SelectionConfig, TaskConfig, TurnAdvantage, UpdateConfig, ValidationConfig,
-    ValueHeadConfig,
+    ActionConfig, CriticConfig, CriticStart, DynamicSampling, KlConfig, KlPlace, LongPrompts, PromptsConfig, RlConfig,
+    RolloutConfig, SelectionConfig, TaskConfig, TurnAdvantage, UpdateConfig, ValidationConfig, ValueHeadConfig,
 };
 pub use sft::SftConfig;
 pub use training::{BestConfig, CheckpointConfig, EvaluationConfig, Goal, ParameterGroup, TrainingConfig};
