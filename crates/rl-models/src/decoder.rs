@@ -4,8 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use rl_core::random::RandomKey;
-use rl_torch::autograd::{checkpoint, is_recording};
-use rl_torch::kernels::training_numerics;
+use rl_torch::autograd::checkpoint;
 use tch::{Device, Kind, Tensor};
 
 use crate::attention::{Attention, AttentionContext, PackedAttention};
@@ -221,29 +220,18 @@ impl Decoder {
 
     /// Final-norm hidden states of packed sequences, `[tokens, hidden]`.
     ///
-    /// A pass that records nothing runs the faster kernels, whose last bits differ from a recorded pass's; inside
-    /// [`training_numerics`] it gives those of the recorded pass.
+    /// Under [`tch::no_grad`] they have the bits of a recorded pass over the same packing: old and reference
+    /// log-probabilities need no graph.
     ///
     /// # Errors
     /// [`Error::Tch`] when libtorch refuses an operation, as for want of memory.
     pub fn hidden_states(&self, packed: &Packed) -> Result<Tensor> {
-        let forward = || self.forward(&packed.ids, &packed.positions, &mut PackedAttention(packed));
-        if !self.is_recorded() {
-            return forward();
+        if !self.gradient_checkpointing.get() {
+            return self.forward(&packed.ids, &packed.positions, &mut PackedAttention(packed));
         }
-        // All of it, also where nothing is recorded yet: below the first adapter, and in the first pass of a layer that
-        // will be computed again.
-        training_numerics(|| match self.gradient_checkpointing.get() {
-            false => forward(),
-            true => self.through_layers(&packed.ids, &packed.positions, |layer, xs, rope| {
-                layer.forward_recomputed(&xs, rope, packed)
-            }),
+        self.through_layers(&packed.ids, &packed.positions, |layer, xs, rope| {
+            layer.forward_recomputed(&xs, rope, packed)
         })
-    }
-
-    /// Whether a pass now leaves a graph to trainable parameters.
-    fn is_recorded(&self) -> bool {
-        is_recording() && self.trainable_parameters().iter().any(|(_, parameter)| parameter.requires_grad())
     }
 
     /// Logits of hidden states, `[rows, hidden]` to `[rows, vocab]`, of the weights' type; cast them to f32 before a
@@ -342,8 +330,7 @@ impl Layer {
         let (cos, sin) = (cos.shallow_clone(), sin.shallow_clone());
         let trained = self.tensors().into_iter().filter(Tensor::requires_grad).collect();
         let mut outputs = checkpoint(&[xs], trained, move |xs| {
-            let run = || layer.forward(&xs[0], (&cos, &sin), &mut PackedAttention(&packed));
-            Ok::<_, Error>(vec![training_numerics(run)?])
+            Ok::<_, Error>(vec![layer.forward(&xs[0], (&cos, &sin), &mut PackedAttention(&packed))?])
         })?;
         Ok(outputs.remove(0))
     }

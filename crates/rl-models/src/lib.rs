@@ -39,7 +39,7 @@ pub use distillation::{DistillationSettings, Divergence, distillation_loss};
 pub use episode::{Episode, play_episodes};
 pub use error::{Error, Result};
 pub use heads::{RewardHead, ValueHead};
-pub use log_probs::{token_entropies, token_log_probs, token_log_probs_and_entropies};
+pub use log_probs::{token_entropies, token_log_probs, token_log_probs_and_entropies, token_log_sum_squares};
 pub use lora::{LoraConfig, TargetModules};
 pub use packed::{Packed, SharedRows};
 pub use reward_model::RewardModel;

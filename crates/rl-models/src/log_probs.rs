@@ -1,6 +1,6 @@
 //! Log-probabilities and entropies of chosen tokens: the head runs on labelled rows only, and its logits are never held.
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::chunked_head::{ACCELERATOR_TILE_BYTES, ChunkedHead, TILE_BYTES};
 use crate::decoder::Decoder;
@@ -50,6 +50,34 @@ pub fn token_log_probs_and_entropies(
 pub fn token_entropies(decoder: &Decoder, hidden: &Tensor, rows: &Tensor, temperature: f64) -> Result<Tensor> {
     let ids = rows.f_zeros_like()?; // any column will do, its log-probability is not used
     tch::no_grad(|| Ok(token_log_probs_and_entropies(decoder, hidden, rows, &ids, temperature)?.1))
+}
+
+/// `log sum_v p_v^2` of the next-token distributions `p` at `rows` `[labels]` of `hidden`, f32 `[labels]`, without gradient:
+/// `lse(2 z) - 2 lse(z)` of the logits `z`, which WPO compares a token's log-probability with.
+///
+/// Logits of few rows are held at a time, as many as fit into a tile of the head.
+///
+/// # Errors
+/// As [`token_log_probs`].
+pub fn token_log_sum_squares(decoder: &Decoder, hidden: &Tensor, rows: &Tensor) -> Result<Tensor> {
+    tch::no_grad(|| {
+        let weight = decoder.head_weight()?;
+        let kind = if weight.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let tile = if decoder.device() == Device::Cpu { TILE_BYTES } else { ACCELERATOR_TILE_BYTES };
+        let step = (tile / (weight.size()[0] * kind.elt_size_in_bytes() as i64)).max(1);
+        let (labels, mut parts) = (rows.size1()?, Vec::new());
+        for start in (0..labels).step_by(step as usize) {
+            let rows = rows.f_narrow(0, start, step.min(labels - start))?;
+            let logits = decoder.logits(&hidden.f_index_select(0, &rows)?)?.f_to_kind(kind)?; // [rows, vocab]
+            let twice = logits.f_mul_scalar(2.0)?.f_logsumexp([1_i64].as_slice(), false)?;
+            let once = logits.f_logsumexp([1_i64].as_slice(), false)?.f_mul_scalar(2.0)?;
+            parts.push(twice.f_sub(&once)?);
+        }
+        match parts.is_empty() {
+            true => Ok(Tensor::f_zeros([0], (kind, decoder.device()))?),
+            false => Ok(Tensor::f_cat(&parts, 0)?),
+        }
+    })
 }
 
 fn head(

@@ -89,17 +89,23 @@ impl RewardModel {
     /// # Errors
     /// [`Error::Argument`] while adapters are not merged; [`Error::Checkpoint`] when the folder exists; [`Error::Io`].
     pub fn save(&self, folder: &Path, side_files: &SideFiles) -> Result<()> {
+        publish(folder, |folder| self.write_into(folder, side_files))
+    }
+
+    /// As [`RewardModel::save`], into a folder that exists; not atomic.
+    ///
+    /// # Errors
+    /// As [`RewardModel::save`], apart from the check that the folder is new.
+    pub fn write_into(&self, folder: &Path, side_files: &SideFiles) -> Result<()> {
         let mut named = self.decoder.checkpoint_tensors()?;
         named.push((SCORE.to_owned(), self.head.weight()));
         let tensors: Vec<(&str, &Tensor)> = named.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let config = classification_config(self.decoder.config(), self.head.weight().size()[0] as usize);
-        publish(folder, |folder| {
-            write_file(&folder.join(CONFIG_FILE), config.to_json()?.as_bytes())?;
-            for (name, contents) in side_files.iter() {
-                write_file(&folder.join(name), contents)?;
-            }
-            save_tensors(&folder.join(WEIGHTS_FILE), &tensors)
-        })
+        write_file(&folder.join(CONFIG_FILE), config.to_json()?.as_bytes())?;
+        for (name, contents) in side_files.iter() {
+            write_file(&folder.join(name), contents)?;
+        }
+        save_tensors(&folder.join(WEIGHTS_FILE), &tensors)
     }
 }
 

@@ -219,8 +219,8 @@ fn into_raw(mut tensor: Tensor) -> *mut C_tensor {
     pointer
 }
 
-/// Whether operations on this thread are recorded for a backward pass: not inside [`tch::no_grad`].
-pub fn is_recording() -> bool {
+/// Whether operations on this thread are recorded.
+fn is_recording() -> bool {
     // SAFETY: reads a thread-local flag.
     unsafe { ffi::reins_grad_enabled() }
 }

@@ -89,6 +89,34 @@ pub enum Error {
         /// The policy's.
         needed: i64,
     },
+    /// A row of preference data has no token to learn from.
+    #[error("row {row} has a response without a token that is predicted; every response needs one")]
+    NoResponse {
+        /// Its row in the file.
+        row: u64,
+    },
+    /// Data that cannot serve this objective.
+    #[error("{what}: {reason}")]
+    UnsuitableData {
+        /// What was counted, and how many there are.
+        what: String,
+        /// Why that cannot be trained on, and the mend.
+        reason: &'static str,
+    },
+    /// A folder that should hold a reward model holds none.
+    #[error("{} is no reward model: it has neither `score.weight` nor the adapters and head of one", path.display())]
+    NotARewardModel {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A reward model's folder lacks the statistics of its rewards.
+    #[error("{} has no `{file}`: it was saved without an evaluation; give the run `held_out` pairs, or take raw rewards", path.display())]
+    NoRewardStatistics {
+        /// The folder.
+        path: PathBuf,
+        /// The file looked for.
+        file: &'static str,
+    },
     /// No evaluation measures what decides about the best checkpoint.
     #[error(
         "`training.evaluation.best.metric` is `{metric}`, which no evaluation measures; `metrics.jsonl` has the names as SPLIT/NAME"
@@ -134,6 +162,19 @@ pub enum Error {
         wanted: usize,
         /// `rollout.dynamic_sampling.max_rounds`.
         rounds: usize,
+    },
+    /// A sampler was given to a run that plays an environment.
+    #[error("a sampler answers prompts, and this run plays an environment; give `rollout.task` of kind `prompts`")]
+    NoPrompts,
+    /// A plain prompt is a conversation.
+    #[error("{}, row {row}: a plain prompt is one message, this one has {found}; leave `plain` out to use the chat template", path.display())]
+    PlainPrompt {
+        /// The file.
+        path: PathBuf,
+        /// Its row, counted from 1.
+        row: usize,
+        /// Messages of the prompt.
+        found: usize,
     },
     /// A prompt is above the limit of the configuration.
     #[error("{}, row {row}: the prompt has {length} tokens, the limit is {limit}; raise `max_length` or set `too_long = \"drop\"`", path.display())]

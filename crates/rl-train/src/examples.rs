@@ -39,9 +39,4 @@ impl<T> Examples<T> {
     pub fn cursor(&self) -> Cursor {
         self.order.cursor()
     }
-
-    /// All examples, in the order of the file.
-    pub fn items(&self) -> &[T] {
-        &self.items
-    }
 }

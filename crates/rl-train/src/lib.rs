@@ -1,4 +1,4 @@
-//! Post-training loops: supervised fine-tuning, GRPO and PPO, with exact resume.
+//! Post-training loops: supervised fine-tuning, reward models, preferences, reinforcement learning, distillation; with exact resume.
 //!
 //! A trainer composes the floors below: data and environments give tokens and rewards, models give log-probabilities,
 //! rl-core gives losses with their gradients, rl-track keeps the record. Absent on purpose: evaluation protocols
@@ -15,27 +15,39 @@ mod interrupt;
 mod learner;
 mod new_model;
 mod non_finite;
+mod pair_batch;
 mod policy;
+mod preference;
 mod recorder;
 pub mod reward;
+mod reward_model;
 mod rl;
 mod sft;
 mod trainer;
+mod unpaired;
 
 pub use config::{
     ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, DistillConfig, Dtype, DynamicSampling,
     EvaluationConfig, Goal, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig, ParameterGroup, PromptsConfig,
     RlConfig, RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig, TeacherConfig, TrainingConfig,
     TurnAdvantage, UpdateConfig, ValidationConfig, ValueHeadConfig,
+    EnvironmentConfig, EvaluationConfig, Goal, HeadInit, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig,
+    ParameterGroup, PreferenceConfig, PromptsConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig,
+    RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig, TeacherConfig, TrainingConfig, TurnAdvantage,
+    UnpairedConfig, UpdateConfig, ValidationConfig, ValueHeadConfig,
 };
 pub use distill::{Distill, DistillTrainer};
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
 pub use learner::LearnerState;
 pub use non_finite::{NonFiniteConfig, NonFiniteCounts};
-pub use rl::{Rl, RlTrainer};
+pub use pair_batch::TrainingPair;
+pub use preference::{Preference, PreferenceTrainer};
+pub use reward_model::{RewardModel, RewardModelTrainer, RewardSource};
+pub use rl::{Rl, RlTrainer, Sampler};
 pub use sft::{Sft, SftTrainer};
 pub use trainer::{Method, Replayed, StepReport, Trainer, replay};
+pub use unpaired::{TrainingAnswer, Unpaired, UnpairedTrainer};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -61,8 +61,6 @@ impl Method for Sft {
             None => Err(Error::NothingToTrain),
         };
         let policy = Policy::load(&config.model, resume, config.seed, device, new)?;
-        let mut learner = Learner::new(policy.parameters(), &LearnerConfig::from(&config.training))?;
-
         let renderer = &policy.chat.renderer;
         let selection = select(renderer.examples(&records, config.train_on), &config.selection)?;
         tracing::info!("{}: {}", config.data.display(), describe(&selection));
@@ -73,14 +71,7 @@ impl Method for Sft {
             held_out.push((name.clone(), training_rows(select(examples, &config.selection)?)));
         }
 
-        let mut cursor = None;
-        if let Some(saved) = resume {
-            let state: SftState = saved.method()?;
-            learner.restore(&saved.folder().join(OPTIMIZER_FILE), state.learner)?;
-            cursor = Some(state.cursor);
-        }
-        let examples = Examples::new(training_rows(selection), config.seed, cursor, &config.training)?;
-        Ok(Sft { config: config.clone(), policy, learner, examples, held_out })
+        Self::assemble(config, policy, training_rows(selection), held_out, resume)
     }
 
     fn max_steps(&self) -> u64 {
@@ -143,6 +134,40 @@ impl Method for Sft {
 }
 
 impl Sft {
+    /// As [`Method::build`] on rows that were made elsewhere; the files that `config` names are not read. Rows are visited
+    /// in the order of [`rl_data::epoch_order`].
+    ///
+    /// # Errors
+    /// Model and checkpoint errors; [`Error::NothingToTrain`] without `model.path`: a new model needs text.
+    pub fn from_rows(
+        config: &SftConfig,
+        rows: Vec<TrainingRow>,
+        held_out: Vec<(String, Vec<TrainingRow>)>,
+        device: Device,
+        resume: Option<&Saved>,
+    ) -> Result<Self> {
+        let policy = Policy::load(&config.model, resume, config.seed, device, || Err(Error::NothingToTrain))?;
+        Self::assemble(config, policy, rows, held_out, resume)
+    }
+
+    fn assemble(
+        config: &SftConfig,
+        policy: Policy,
+        rows: Vec<TrainingRow>,
+        held_out: Vec<(String, Vec<TrainingRow>)>,
+        resume: Option<&Saved>,
+    ) -> Result<Self> {
+        let mut learner = Learner::new(policy.parameters(), &LearnerConfig::from(&config.training))?;
+        let mut cursor = None;
+        if let Some(saved) = resume {
+            let state: SftState = saved.method()?;
+            learner.restore(&saved.folder().join(OPTIMIZER_FILE), state.learner)?;
+            cursor = Some(state.cursor);
+        }
+        let examples = Examples::new(rows, config.seed, cursor, &config.training)?;
+        Ok(Sft { config: config.clone(), policy, learner, examples, held_out })
+    }
+
     fn held_out_loss(&self, rows: &[TrainingRow]) -> Result<f64> {
         let decoder = self.policy.decoder();
         let num_labels: usize = rows.iter().map(TrainingRow::num_labels).sum();
@@ -212,7 +237,8 @@ pub(crate) fn training_rows(selection: Selection) -> Vec<TrainingRow> {
         .collect()
 }
 
-fn describe(selection: &Selection) -> String {
+/// One line of what a selection kept.
+pub(crate) fn describe<T>(selection: &Selection<T>) -> String {
     let report = &selection.report;
     let dropped = report.rows - report.kept;
     format!(

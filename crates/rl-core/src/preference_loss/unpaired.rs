@@ -104,7 +104,7 @@ impl KtoBaseline {
     /// KL divergence of the policy from its reference.
     ///
     /// The statistics are those of the whole step: [`RunningStatistics::push`] each mismatched log-ratio, and merge over
-    /// micro-batches and ranks. Inside each batch the answers are rotated by one: prompt `i` meets answer `i + 1`.
+    /// micro-batches and ranks. Inside each batch the answers are rotated by one: prompt `i` meets answer `i - 1`, as in TRL.
     ///
     /// # Errors
     /// There are no log-ratios.

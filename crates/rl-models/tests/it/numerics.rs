@@ -2,13 +2,12 @@
 
 use rl_core::random::RandomKey;
 use rl_models::{Decoder, LoraConfig, ModelConfig, TargetModules, token_log_probs};
-use rl_torch::kernels::{instruction_set, training_numerics};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use crate::tiny::numbers;
 
-/// Wide and long enough that the kernels of the two kinds of pass differ.
+/// Wide and long enough that libtorch's product would differ from the kernel's.
 fn decoder(kind: Kind) -> Decoder {
     rl_torch::set_num_threads(1);
     let config: ModelConfig = serde_json::from_value(json!({
@@ -49,23 +48,18 @@ fn log_probs(decoder: &Decoder) -> Tensor {
 }
 
 #[test]
-fn under_training_numerics_a_pass_without_gradients_has_the_bits_of_one_with() {
+fn a_pass_without_gradients_has_the_bits_of_one_with_them() {
     for kind in [Kind::Float, Kind::BFloat16] {
         for (name, decoder) in [("all weights", decoder(kind)), ("adapters", with_adapters(kind))] {
             let mut passes = Vec::new();
             for checkpointing in [false, true] {
                 decoder.set_gradient_checkpointing(checkpointing);
                 let recorded = log_probs(&decoder);
-                assert!(recorded.requires_grad());
-                let scored = training_numerics(|| tch::no_grad(|| log_probs(&decoder)));
-                assert!(!scored.requires_grad());
+                let scored = tch::no_grad(|| log_probs(&decoder));
+                assert!(recorded.requires_grad() && !scored.requires_grad());
                 passes.extend([numbers(&recorded), numbers(&scored)]);
             }
             assert!(passes.iter().all(|pass| *pass == passes[0]), "{name}, {kind:?}");
-            // Without the switch: other kernels for f32 with AVX-512; elsewhere both are libtorch's at this many rows.
-            let plain = numbers(&tch::no_grad(|| log_probs(&decoder)));
-            let other_kernels = kind == Kind::Float && instruction_set().unwrap() == "AVX-512";
-            assert_eq!(plain != passes[0], other_kernels, "{name}, {kind:?}");
         }
     }
 }

@@ -5,7 +5,6 @@ use std::ffi::c_char;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::training_numerics::is_on;
 use crate::{Result, ffi};
 
 unsafe extern "C" {
@@ -14,7 +13,6 @@ unsafe extern "C" {
         weights: *const *mut C_tensor,
         biases: *const *mut C_tensor,
         count: i64,
-        own_kernel: bool,
         results: *mut *mut C_tensor,
     ) -> *mut c_char;
     fn reins_linear_most_rows(result: *mut i64) -> *mut c_char;
@@ -22,9 +20,13 @@ unsafe extern "C" {
 
 /// `xs weight^T + bias`: `xs` `[rows, in]`, `weight` `[out, in]`, `bias` `[out]`, result `[rows, out]`.
 ///
-/// Up to [`linear_most_rows`] rows of f32 on the CPU run an own kernel when nothing is recorded for a backward pass and
-/// [`super::training_numerics`] is off; it sums each output in an order that depends on `in` alone, so **a row's result has the same bits whatever the other
-/// rows and however many**. Everything else is `at::linear`, where that does not hold.
+/// Up to [`linear_most_rows`] rows of f32 on the CPU run an own kernel; it sums each output in an order that depends on
+/// `in` alone, so **a row's result has the same bits whatever the other rows and however many**. Everything else is
+/// `at::linear`, where that does not hold. Which of the two does not depend on whether the call is recorded for a backward
+/// pass: **a pass without gradients has the bits of one with them**.
+///
+/// The kernel's backward pass is libtorch's products. It adds to a weight's gradient in place where there is one already;
+/// there are no second derivatives.
 ///
 /// # Errors
 /// [`crate::Error::Shim`] when shapes, kinds or devices do not fit.
@@ -32,7 +34,7 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     super::produce(|result| {
         let (weights, biases) = ([pointer(Some(weight))], [pointer(bias)]);
         // SAFETY: lists of one live (or null, for the bias) tensor each, and room for one result.
-        unsafe { reins_linears(xs.as_ptr(), weights.as_ptr(), biases.as_ptr(), 1, !is_on(), result) }
+        unsafe { reins_linears(xs.as_ptr(), weights.as_ptr(), biases.as_ptr(), 1, result) }
     })
 }
 
@@ -59,8 +61,7 @@ pub fn linears(xs: &Tensor, weights: &[(&Tensor, Option<&Tensor>)]) -> Result<Ve
     // SAFETY: both lists hold as many live (or null, for a bias) tensors as the call is told, and `results` has room
     // for one each.
     ffi::check(unsafe {
-        let count = weights.len() as i64;
-        reins_linears(xs.as_ptr(), matrices.as_ptr(), biases.as_ptr(), count, !is_on(), results.as_mut_ptr())
+        reins_linears(xs.as_ptr(), matrices.as_ptr(), biases.as_ptr(), weights.len() as i64, results.as_mut_ptr())
     })?;
     // SAFETY: each result is a new tensor that the call gave to us alone.
     Ok(results.into_iter().filter_map(|result| unsafe { ffi::take(result) }).collect())
@@ -72,8 +73,9 @@ fn pointer(tensor: Option<&Tensor>) -> *mut C_tensor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{F32_TOLERANCE, error, numbers};
+    use super::super::tests::{F32_TOLERANCE, check_gradients, error, numbers};
     use super::*;
+    use crate::autograd::{backward, grad};
     use tch::Kind;
 
     fn plain(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
@@ -135,15 +137,83 @@ mod tests {
     }
 
     #[test]
-    fn recorded_and_wide_products_are_libtorchs() {
+    fn recorded_products_have_the_bits_of_unrecorded_ones() {
+        for rows in [1, 3, 31, 33, 300] {
+            let xs = numbers(&[rows, 768], 1, 1.0);
+            let weight = numbers(&[256, 768], 2, 1.0).set_requires_grad(true);
+            let bias = numbers(&[256], 3, 1.0);
+            for bias in [None, Some(&bias)] {
+                let recorded = linear(&xs, &weight, bias).unwrap();
+                let unrecorded = tch::no_grad(|| linear(&xs, &weight, bias).unwrap());
+                assert!(recorded.requires_grad() && !unrecorded.requires_grad());
+                assert!(recorded.detach().equal(&unrecorded), "{rows} rows");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_product() {
+        let inputs = [
+            numbers(&[5, 12], 1, 1.0),
+            numbers(&[7, 12], 2, 1.0),
+            numbers(&[7], 3, 1.0),
+            numbers(&[3, 12], 4, 1.0),
+            numbers(&[2, 12], 5, 1.0),
+            numbers(&[2], 6, 1.0),
+        ];
+        let run = |inputs: &[Tensor]| {
+            let [xs, a, bias, b, c, other] = inputs else { panic!("six inputs") };
+            Tensor::cat(&linears(xs, &[(a, Some(bias)), (b, None), (c, Some(other))]).unwrap(), 1)
+        };
+        let plain = |inputs: &[Tensor]| {
+            let [xs, a, bias, b, c, other] = inputs else { panic!("six inputs") };
+            let product = |weight: &Tensor| xs.matmul(&weight.tr());
+            Tensor::cat(&[product(a) + bias, product(b), product(c) + other], 1)
+        };
+        for num_trained in [6, 3, 2, 1] {
+            check_gradients(run, plain, &inputs, num_trained);
+        }
+        // The input frozen, as below the first layer.
+        let trained = |tensor: &Tensor| tensor.copy().set_requires_grad(true);
+        let (weight, bias) = (trained(&inputs[1]), trained(&inputs[2]));
+        linear(&inputs[0], &weight, Some(&bias)).unwrap().sum(Kind::Float).backward();
+        let expected = inputs[0].sum_dim_intlist(0, false, Kind::Float).expand([7, 12], false);
+        assert!(error(&weight.grad(), &expected) < F32_TOLERANCE);
+        assert!(bias.grad().equal(&Tensor::full([7], 5.0, (Kind::Float, tch::Device::Cpu))));
+    }
+
+    #[test]
+    fn gradients_are_added_in_place_to_leaves_only() {
+        let xs = numbers(&[5, 12], 1, 1.0);
+        let weight = numbers(&[7, 12], 2, 1.0).set_requires_grad(true);
+        let sum = || linear(&xs, &weight, None).unwrap().sum(Kind::Float);
+        sum().backward();
+        let (once, place) = (weight.grad().copy(), weight.grad().data_ptr());
+        // A product that nobody uses, a graph kept for another pass, and a weight used twice.
+        let unused = numbers(&[2, 12], 3, 1.0).set_requires_grad(true);
+        let some = linears(&xs, &[(&weight, None), (&unused, None)]).unwrap();
+        some[0].sum(Kind::Float).backward();
+        assert!(error(&weight.grad(), &(&once * 2.0)) < F32_TOLERANCE);
+        assert!(!unused.grad().defined());
+        let kept = [sum()];
+        let one = [Tensor::ones_like(&kept[0])];
+        backward(&kept, &one, true).unwrap();
+        backward(&kept, &one, false).unwrap();
+        (sum() + sum()).backward();
+        assert!(error(&weight.grad(), &(&once * 6.0)) < F32_TOLERANCE);
+        assert_eq!(weight.grad().data_ptr(), place);
+        // Gradients that are given out are not added, and a computed weight passes its own on.
+        let given = grad(&[sum()], &[weight.shallow_clone()], &one, false).unwrap().remove(0).unwrap();
+        assert!(error(&given, &once) < F32_TOLERANCE);
+        assert!(error(&weight.grad(), &(&once * 6.0)) < F32_TOLERANCE);
+        linear(&xs, &(&weight * 2.0), None).unwrap().sum(Kind::Float).backward();
+        assert!(error(&weight.grad(), &(&once * 8.0)) < F32_TOLERANCE);
+    }
+
+    #[test]
+    fn other_kinds_and_layouts_are_libtorchs() {
         let xs = numbers(&[3, 8], 1, 1.0);
-        let weight = numbers(&[4, 8], 2, 1.0).set_requires_grad(true);
-        linear(&xs, &weight, None).unwrap().sum(Kind::Float).backward();
-        assert!(
-            error(&weight.grad(), &xs.sum_dim_intlist(0, false, Kind::Float).expand([4, 8], false)) < F32_TOLERANCE
-        );
-        let frozen = tch::no_grad(|| linear(&xs, &weight, None).unwrap());
-        assert!(!frozen.requires_grad());
+        let weight = numbers(&[4, 8], 2, 1.0);
         let half = linear(&xs.to_kind(Kind::BFloat16), &weight.detach().to_kind(Kind::BFloat16), None).unwrap();
         assert_eq!(half.kind(), Kind::BFloat16);
         let transposed = numbers(&[8, 4], 3, 1.0).tr();

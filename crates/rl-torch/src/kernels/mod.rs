@@ -186,7 +186,7 @@ pub(crate) mod tests {
         for name in &sets[..newest] {
             let output = rerun(name, "kernels::");
             let text = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && text.contains("25 passed"), "{name}: {text}");
+            assert!(output.status.success() && text.contains("26 passed"), "{name}: {text}");
         }
         let refused = rerun("AVX-1024", "kernels::swiglu::");
         let text = String::from_utf8_lossy(&refused.stdout);

@@ -4,9 +4,12 @@
 
 mod distill;
 mod model;
+mod preference;
+mod reward_model;
 mod rl;
 mod sft;
 mod training;
+mod unpaired;
 
 use std::path::Path;
 
@@ -15,12 +18,15 @@ use serde::Serialize;
 
 pub use distill::{DistillConfig, TeacherConfig};
 pub use model::{Dtype, ModelConfig, NewModelConfig};
+pub use preference::{PreferenceConfig, ReferenceConfig, ReferencePasses};
+pub use reward_model::{HeadInit, RewardModelConfig};
 pub use rl::{
     ActionConfig, CriticConfig, CriticStart, DynamicSampling, KlConfig, KlPlace, LongPrompts, PromptsConfig, RlConfig,
     RolloutConfig, SelectionConfig, TaskConfig, TurnAdvantage, UpdateConfig, ValidationConfig, ValueHeadConfig,
 };
 pub use sft::SftConfig;
 pub use training::{BestConfig, CheckpointConfig, EvaluationConfig, Goal, ParameterGroup, TrainingConfig};
+pub use unpaired::UnpairedConfig;
 
 /// What the loop around every training method reads of its configuration.
 pub trait RunConfig: Serialize {

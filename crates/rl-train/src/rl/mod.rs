@@ -40,6 +40,7 @@ use crate::{Error, Result};
 use credit::AdvantageRecord;
 use critic::Critic;
 use experience::Experience;
+pub use source::Sampler;
 use source::{Source, SourceState};
 use statistics::UpdateStatistics;
 use trajectory::Trajectory;
@@ -206,6 +207,14 @@ impl Rl {
         let num_tasks = state.map_or(0, |state| state.num_tasks);
         let config = config.clone();
         Ok(Rl { config, policy, reference, critic, learner, source, scorer, kl, entropy, num_tasks })
+    }
+
+    /// Lets `sampler` answer the prompts, in training and not in validation.
+    ///
+    /// # Errors
+    /// [`Error::NoPrompts`] when the task is an environment, which the model plays itself.
+    pub fn set_sampler(&mut self, sampler: Box<dyn Sampler>) -> Result<()> {
+        if self.source.set_sampler(sampler) { Ok(()) } else { Err(Error::NoPrompts) }
     }
 
     /// Answers `prompts_per_step` tasks, or as many as dynamic sampling takes, and scores the answers.

@@ -29,7 +29,40 @@ pub(crate) enum Source {
         prefix: Vec<i64>,
         /// The same as text.
         prefix_text: String,
+        /// Who answers.
+        sampler: Box<dyn Sampler>,
     },
+}
+
+/// Answers prompts for the trainer. The built-in one is the model's own generation engine.
+pub trait Sampler {
+    /// Adds one answer to each dialogue, with the log-probability of each of its tokens; `keys[i]` names the draws of
+    /// `dialogues[i]`.
+    ///
+    /// # Errors
+    /// What ends the run.
+    fn answer(
+        &mut self,
+        model: &ChatModel,
+        dialogues: &mut [&mut Dialogue],
+        keys: &[RandomKey],
+        sampling: &SamplingConfig,
+    ) -> Result<()>;
+}
+
+/// The generation engine of the model itself.
+struct OwnEngine;
+
+impl Sampler for OwnEngine {
+    fn answer(
+        &mut self,
+        model: &ChatModel,
+        dialogues: &mut [&mut Dialogue],
+        keys: &[RandomKey],
+        sampling: &SamplingConfig,
+    ) -> Result<()> {
+        Ok(model.respond(dialogues, keys, sampling, &mut |_| ())?)
+    }
 }
 
 /// A prompt as ids.
@@ -73,7 +106,18 @@ impl Source {
                 let examples = Examples::new(read_prompts(prompts, chat)?, seed, cursor, training)?;
                 let prefix_text = prompts.response_prefix.clone();
                 let prefix = chat.renderer.tokenizer().encode(&prefix_text)?.into_iter().map(i64::from).collect();
-                Ok(Source::Prompts { examples, prefix, prefix_text })
+                Ok(Source::Prompts { examples, prefix, prefix_text, sampler: Box::new(OwnEngine) })
+            }
+        }
+    }
+
+    /// Lets another sampler answer prompts; false for an environment, which is played by the model itself.
+    pub fn set_sampler(&mut self, replacement: Box<dyn Sampler>) -> bool {
+        match self {
+            Source::Environment { .. } => false,
+            Source::Prompts { sampler, .. } => {
+                *sampler = replacement;
+                true
             }
         }
     }
@@ -111,7 +155,7 @@ impl Source {
                 let pairs = episodes.into_iter().zip(groups);
                 Ok(pairs.map(|(episode, group)| Trajectory::from_episode(episode, group)).collect())
             }
-            Source::Prompts { examples, prefix, prefix_text } => {
+            Source::Prompts { examples, prefix, prefix_text, sampler } => {
                 let tasks = examples.next(count);
                 let mut dialogues = Vec::with_capacity(tasks.len() * group_size);
                 for task in &tasks {
@@ -121,7 +165,7 @@ impl Source {
                     }
                 }
                 let mut borrowed: Vec<&mut Dialogue> = dialogues.iter_mut().collect();
-                chat.respond(&mut borrowed, &keys, sampling, &mut |_| ())?;
+                sampler.answer(chat, &mut borrowed, &keys, sampling)?;
                 let mut trajectories = Vec::with_capacity(dialogues.len());
                 for (index, mut dialogue) in dialogues.into_iter().enumerate() {
                     let task = tasks[index / group_size];
@@ -146,11 +190,18 @@ fn repeat(items: std::ops::Range<u64>, times: usize) -> Vec<u64> {
 
 fn read_prompts(config: &PromptsConfig, chat: &ChatModel) -> Result<Vec<PromptTask>> {
     let records: Vec<PromptRecord> = read_jsonl(&config.data)?;
-    let examples = chat.renderer.prompt_examples(&records);
     let num_rows = records.len();
     let mut tasks = Vec::with_capacity(num_rows);
-    for (row, (record, example)) in records.into_iter().zip(examples).enumerate() {
-        let ids: Vec<i64> = example?.prompt_ids.into_iter().map(i64::from).collect();
+    for (row, record) in records.into_iter().enumerate() {
+        let ids = match (config.plain, record.prompt.as_slice()) {
+            (false, _) => chat.renderer.prompt_example(&record)?.prompt_ids,
+            (true, [message]) => chat.renderer.tokenizer().encode(&message.content)?,
+            (true, messages) => {
+                let (path, found) = (config.data.clone(), messages.len());
+                return Err(Error::PlainPrompt { path, row: row + 1, found });
+            }
+        };
+        let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
         if config.max_length < ids.len() {
             match config.too_long {
                 LongPrompts::Drop => continue,

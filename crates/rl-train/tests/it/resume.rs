@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use rl_train::{Finish, Method, Rl, Sft};
+use rl_train::{Finish, Method, Preference, RewardModel, Rl, Sft, Unpaired};
 
 use crate::fixtures::*;
+use crate::preference_fixtures::*;
 
 /// Checkpoint files, samples and advantages of a run by relative path. Left out: what holds the folder's name (the
 /// configuration), the clock (manifest, events, log) or both; metrics are compared without their timing.
@@ -111,4 +112,36 @@ fn ppo_resumes_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
     check::<Rl>(folder.path(), 6, |name| rl_config(folder.path(), name, &half_trained(), PPO, &[]));
     assert!(contents(&folder.path().join("whole")).contains_key("checkpoints/step-000006/value_head.safetensors"));
+}
+
+#[test]
+fn preference_runs_resume_to_the_bit() {
+    for (objective, changes) in [
+        (DPO, vec![]),
+        (PRECOMPUTED, vec![LORA]),
+        (FOLLOWING, vec!["reference.update.mixup_alpha=0.5", "reference.update.every_steps=2"]),
+        (AOT, vec![LORA]),
+    ] {
+        let files = files();
+        check::<Preference>(files.root(), 6, |name| files.preference(name, objective, &changes));
+        assert_eq!(curve(&files.root().join("whole"), "unseen", "margin").len(), 2);
+    }
+}
+
+#[test]
+fn unpaired_runs_resume_to_the_bit() {
+    for (objective, changes) in [(KTO, vec![]), (KTO_EVEN, vec![LORA])] {
+        let files = files();
+        check::<Unpaired>(files.root(), 6, |name| files.unpaired(name, objective, &changes));
+    }
+}
+
+#[test]
+fn reward_models_resume_to_the_bit() {
+    for changes in [vec!["training.ema_decay=0.9"], vec![LORA]] {
+        let files = files();
+        check::<RewardModel>(files.root(), 6, |name| files.reward_model(name, &changes));
+        let files = contents(&files.root().join("whole"));
+        assert!(files.contains_key("checkpoints/step-000006/reward_statistics.json"));
+    }
 }

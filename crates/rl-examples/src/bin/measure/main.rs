@@ -7,6 +7,7 @@ mod generation;
 mod inputs;
 mod memory;
 mod process;
+mod trainers;
 mod training;
 
 use std::collections::BTreeMap;
@@ -94,6 +95,21 @@ enum Job {
     /// The first of these with gradient checkpointing.
     #[value(name = "train-checkpointed")]
     TrainCheckpointed,
+    /// Steps of the SFT trainer; `--inputs` is `xtask/peers/trainers.json` for this and the other trainers.
+    #[value(name = "trainer-sft")]
+    TrainerSft,
+    /// Steps of the DPO trainer.
+    #[value(name = "trainer-dpo")]
+    TrainerDpo,
+    /// Steps of the reward model's trainer.
+    #[value(name = "trainer-reward")]
+    TrainerReward,
+    /// Steps of GRPO, sampling included.
+    #[value(name = "trainer-grpo")]
+    TrainerGrpo,
+    /// Steps of RLOO, sampling included.
+    #[value(name = "trainer-rloo")]
+    TrainerRloo,
     /// Memory of a step of a small decoder with a vocabulary of 8 192.
     #[value(name = "memory-8k")]
     Memory8k,
@@ -129,24 +145,30 @@ fn run() -> Result<()> {
         }
         Command::Figure { page, out } => figure::draw(&page, &out),
         Command::Run { inputs, model, threads, job } => {
-            let inputs = Inputs::read(&inputs)?;
             rl_torch::set_num_threads(threads);
+            let trainers = || trainers::Inputs::read(&inputs);
+            let inputs = || Inputs::read(&inputs);
             let load = || -> Result<Decoder> {
                 let tensors = read_tensors(&model, Device::Cpu)?;
                 Ok(Decoder::from_tensors(read_config(&model)?, tensors, Kind::Float, Device::Cpu)?)
             };
             let mut measured = match job {
-                Job::Decode1 => generation::decode(&load()?, &inputs, 1)?,
-                Job::Decode8 => generation::decode(&load()?, &inputs, 8)?,
-                Job::Decode32 => generation::decode(&load()?, &inputs, 32)?,
-                Job::Rollout => generation::rollout(&load()?, &inputs)?,
-                Job::Train => training::step(&load()?, &inputs, usize::MAX)?,
-                Job::TrainMicro => training::step(&load()?, &inputs, 512)?,
+                Job::Decode1 => generation::decode(&load()?, &inputs()?, 1)?,
+                Job::Decode8 => generation::decode(&load()?, &inputs()?, 8)?,
+                Job::Decode32 => generation::decode(&load()?, &inputs()?, 32)?,
+                Job::Rollout => generation::rollout(&load()?, &inputs()?)?,
+                Job::Train => training::step(&load()?, &inputs()?, usize::MAX)?,
+                Job::TrainMicro => training::step(&load()?, &inputs()?, 512)?,
                 Job::TrainCheckpointed => {
                     let decoder = load()?;
                     decoder.set_gradient_checkpointing(true);
-                    training::step(&decoder, &inputs, usize::MAX)?
+                    training::step(&decoder, &inputs()?, usize::MAX)?
                 }
+                Job::TrainerSft => trainers()?.sft(&model)?,
+                Job::TrainerDpo => trainers()?.dpo(&model)?,
+                Job::TrainerReward => trainers()?.reward(&model)?,
+                Job::TrainerGrpo => trainers()?.grpo(&model)?,
+                Job::TrainerRloo => trainers()?.rloo(&model)?,
                 Job::Memory8k => memory::step(8_192)?,
                 Job::Memory150k => memory::step(150_016)?,
             };

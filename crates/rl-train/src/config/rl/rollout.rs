@@ -59,6 +59,10 @@ pub struct PromptsConfig {
     pub max_length: usize,
     /// What becomes of longer ones.
     pub too_long: LongPrompts,
+    /// Gives the prompt's text as it stands, without the chat template: for models that were never taught one. The prompt is
+    /// then one message.
+    #[serde(default)]
+    pub plain: bool,
     /// Text that every answer begins with, given and not trained, such as `<think>`.
     #[serde(default)]
     pub response_prefix: String,
