@@ -19,6 +19,7 @@ use std::time::Instant;
 use rl_core::entropy::EntropyController;
 use rl_core::kl::KlController;
 use rl_core::random::RandomKey;
+use rl_envs::EnvironmentConfig;
 use rl_envs::general_points::prompt::template_sha256;
 use rl_models::ChatModel;
 use rl_models::generate::SamplingConfig;
@@ -28,7 +29,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
-use crate::config::{EnvironmentConfig, KlPlace, RlConfig, TaskConfig};
+use crate::config::{KlPlace, RlConfig, TaskConfig};
 use crate::digest::Digest;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
 use crate::policy::{Policy, Reference};

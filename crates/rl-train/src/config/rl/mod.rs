@@ -17,9 +17,7 @@ use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use critic::{CriticConfig, CriticStart, ValueHeadConfig};
-pub use rollout::{
-    DynamicSampling, EnvironmentConfig, LongPrompts, PromptsConfig, RolloutConfig, TaskConfig, ValidationConfig,
-};
+pub use rollout::{DynamicSampling, LongPrompts, PromptsConfig, RolloutConfig, TaskConfig, ValidationConfig};
 
 use super::{ModelConfig, RunConfig, TrainingConfig, in_section};
 use crate::reward::RewardConfig;
