@@ -62,8 +62,6 @@ pub struct Rl {
     reward_models: RewardModels,
     kl: Option<KlController>,
     entropy: Option<EntropyController>,
-    /// Tasks answered so far.
-    num_tasks: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,7 +72,6 @@ struct RlState {
     source: SourceState,
     kl: Option<KlController>,
     entropy: Option<EntropyController>,
-    num_tasks: u64,
 }
 
 /// Answers of one step with what their sampling and scoring was like.
@@ -170,7 +167,6 @@ impl Method for Rl {
             source: self.source.state(),
             kl: self.kl,
             entropy: self.entropy,
-            num_tasks: self.num_tasks,
         })
     }
 }
@@ -213,9 +209,8 @@ impl Rl {
         let scorer = config.reward.as_ref().map(|reward| Scorer::new(reward, custom)).transpose()?;
         let micro_batch_tokens = config.training.micro_batch_tokens;
         let reward_models = RewardModels::load(config.reward.as_ref(), micro_batch_tokens, device)?;
-        let num_tasks = state.map_or(0, |state| state.num_tasks);
         let config = config.clone();
-        Ok(Rl { config, policy, reference, critic, learner, source, scorer, reward_models, kl, entropy, num_tasks })
+        Ok(Rl { config, policy, reference, critic, learner, source, scorer, reward_models, kl, entropy })
     }
 
     /// Lets `sampler` answer the prompts, in training and not in validation.
@@ -245,26 +240,31 @@ impl Rl {
                 let found = rollout.trajectories.len() / group_size;
                 return Err(Error::TooFewGroups { found, wanted: count, rounds: round });
             }
-            let sampling = self.config.rollout.sampling.clone();
-            let mut answers = self.sample(step, count, group_size, first, &sampling, &mut rollout)?;
+            let (mut answers, greedy) = self.sample(step, count, group_size, first, &mut rollout)?;
             let started = Instant::now();
             rollout.scored.extend(self.score(&mut answers)?);
             rollout.reward_seconds += started.elapsed().as_secs_f64();
             first += count as u64;
             let rewards: Vec<Option<f64>> = answers.iter().map(|answer| answer.reward).collect();
-            let kept = match &dynamic {
+            let mut kept = match &dynamic {
                 Some(dynamic) => dynamic.filter.select(&rewards, group_size)?.kept,
                 None => vec![true; count],
             };
             rollout.groups_dropped += kept.iter().filter(|&&kept| !kept).count();
-            let room = count * group_size - rollout.trajectories.len();
+            let mut room = count - rollout.trajectories.len() / group_size;
+            for kept in kept.iter_mut().filter(|kept| **kept) {
+                *kept = 0 < room;
+                room = room.saturating_sub(1);
+            }
             let answers = answers.into_iter().enumerate().filter(|(index, _)| kept[index / group_size]);
-            rollout.trajectories.extend(answers.map(|(_, answer)| answer).take(room));
+            rollout.trajectories.extend(answers.map(|(_, answer)| answer));
+            if let (Some(greedy), Some(rewards)) = (greedy, &mut rollout.greedy_rewards) {
+                rewards.extend(greedy.into_iter().zip(&kept).filter(|(_, kept)| **kept).map(|(reward, _)| reward));
+            }
             if rollout.trajectories.len() == count * group_size {
                 break;
             }
         }
-        self.num_tasks += first;
         Ok(rollout)
     }
 
@@ -276,14 +276,14 @@ impl Rl {
         count: usize,
         group_size: usize,
         first: u64,
-        sampling: &SamplingConfig,
         rollout: &mut Rollout,
-    ) -> Result<Vec<Trajectory>> {
+    ) -> Result<(Vec<Trajectory>, Option<Vec<Option<f64>>>)> {
         let started = Instant::now();
         let seed = self.config.seed;
         let key = RandomKey::new(seed, "rollout").at(step);
         let before = self.source.state();
         let (config, source) = (&self.config, &mut self.source);
+        let sampling = &config.rollout.sampling;
         let wants_greedy = rollout.greedy_rewards.is_some();
         let (answers, greedy) = self.policy.sampling(|chat| {
             let answers = source.sample(chat, count, group_size, seed, key, first, sampling)?;
@@ -295,11 +295,9 @@ impl Rl {
             Ok((answers, Some(again.sample(chat, count, 1, seed, key, first, &sampling)?)))
         })?;
         rollout.sampling_seconds += started.elapsed().as_secs_f64();
-        if let (Some(mut greedy), Some(rewards)) = (greedy, &mut rollout.greedy_rewards) {
-            self.score(&mut greedy)?;
-            rewards.extend(greedy.iter().map(|answer| answer.reward));
-        }
-        Ok(answers)
+        let Some(mut greedy) = greedy else { return Ok((answers, None)) };
+        self.score(&mut greedy)?;
+        Ok((answers, Some(greedy.iter().map(|answer| answer.reward).collect())))
     }
 
     /// Gives every answer its outcome reward: the environment's and the weighted sum of the sources.
@@ -336,7 +334,7 @@ impl Rl {
 
     /// Lets the controllers take note of the step.
     fn steer(&mut self, row: &MetricsRow, num_samples: usize) -> Result<()> {
-        if let (Some(controller), Some(kl)) = (&mut self.kl, row.get("ref_kl")) {
+        if let (Some(controller), Some(kl)) = (&mut self.kl, row.get("rollout_kl")) {
             controller.update(kl, num_samples)?;
         }
         if let (Some(controller), Some(entropy)) = (&mut self.entropy, row.get("entropy")) {

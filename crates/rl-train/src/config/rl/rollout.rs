@@ -96,7 +96,7 @@ pub struct ValidationConfig {
     pub task: TaskConfig,
     /// Seed of the environment; another than the run's.
     pub seed: u64,
-    /// How many, the first of the file or of the environment.
+    /// How many: the first episodes of the environment, or prompts of the file in the order that `seed` gives.
     pub num_prompts: usize,
     /// How tokens are drawn; temperature 0 is greedy.
     pub sampling: SamplingConfig,
