@@ -111,12 +111,24 @@ impl<M: Method> Trainer<M> {
     /// # Errors
     /// Config, data, model and file errors, each naming the key, row or file.
     pub fn new(config: M::Config) -> Result<Self> {
+        Self::with_method(config, M::build)
+    }
+
+    /// As [`Trainer::new`], with `build` in place of [`Method::build`]: for a method that needs more than its file can say,
+    /// such as rewards written in Rust.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn with_method(
+        config: M::Config,
+        build: impl FnOnce(&M::Config, Device, Option<&Saved>) -> Result<M>,
+    ) -> Result<Self> {
         config.validate()?;
         let device = parse_device(config.device())?;
         let run = Run::open(config.run(), &config, M::manifest(&config)?)?;
         let begun = BegunRun::new(&run);
         let resume = checkpoint::latest(&run)?;
-        let method = M::build(&config, device, resume.as_ref())?;
+        let method = build(&config, device, resume.as_ref())?;
         begun.keep();
         let mut trainer = Trainer { config, run, method, step: 0, best: None, evaluations_since_best: 0 };
         if let Some(saved) = &resume {

@@ -1,6 +1,7 @@
 //! What a run's TOML file says about rewards.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rl_track::{ConfigError, ensure};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::command::CommandConfig;
 use super::http::HttpConfig;
 use super::rule::{ContainsRule, FormatRule, LengthRule, MatchRule};
+use crate::config::Dtype;
 
 /// Longest deadline or pause, in seconds: a year.
 const MAX_SECONDS: f64 = 31_536_000.0;
@@ -72,11 +74,27 @@ pub enum SourceKind {
     Length(LengthRule),
     /// The answer consists of tagged parts.
     Format(FormatRule),
+    /// A reward model, which the RL trainer runs on its own device.
+    RewardModel(ModelReward),
     /// A [`Reward`](super::Reward) that the program gives to [`Scorer::new`](super::Scorer::new) under the source's name.
     Custom {},
     /// Scores that the caller computes itself and gives to [`Scorer::score`](super::Scorer::score) under the source's
     /// name: a reward model on the training thread, an environment's verifier.
     External {},
+}
+
+/// A reward model as a source: the score at the end-of-turn token of the answer, rendered with the model's own template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelReward {
+    /// A folder of the sequence-classification layout with one label, its tokenizer and its template.
+    pub path: PathBuf,
+    /// Type of its weights.
+    #[serde(default)]
+    pub dtype: Dtype,
+    /// Gives `(score - mean) / std` with the numbers of the folder's `reward_statistics.json`.
+    #[serde(default)]
+    pub normalized: bool,
 }
 
 /// Further attempts after a failure that may pass: connection lost, status 429 or 5xx, a program that died, an `Err` of
@@ -137,7 +155,11 @@ impl SourceConfig {
             SourceKind::Http(http) => http.validate(),
             SourceKind::Length(length) => length.validate(),
             SourceKind::Format(format) => format.validate(),
-            SourceKind::Match(_) | SourceKind::Contains(_) | SourceKind::Custom {} | SourceKind::External {} => Ok(()),
+            SourceKind::Match(_)
+            | SourceKind::Contains(_)
+            | SourceKind::RewardModel(_)
+            | SourceKind::Custom {}
+            | SourceKind::External {} => Ok(()),
         }
         .map_err(|error| error.within("source"))
     }

@@ -37,7 +37,7 @@ mod scorer;
 mod source;
 
 pub use command::{CommandConfig, Lifetime};
-pub use config::{OnFailure, RetryConfig, RewardConfig, SourceConfig, SourceKind};
+pub use config::{ModelReward, OnFailure, RetryConfig, RewardConfig, SourceConfig, SourceKind};
 pub use http::HttpConfig;
 pub use request::{Prompt, Reward, RewardRequest};
 pub use rule::{Compare, ContainsRule, Extract, FormatRule, LengthRule, LengthUnit, MatchRule};

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// Rust rewards by the name of their `custom` source.
 pub type CustomRewards = BTreeMap<String, Arc<dyn Reward>>;
 
-/// Scores computed by the caller, one per request, by the name of their `external` source.
+/// Scores computed by the caller, one per request, by the name of their `external` or `reward_model` source.
 pub type ExternalScores = BTreeMap<String, Vec<Score>>;
 
 /// Scores answers with several weighted sources, within a bounded time.
@@ -90,7 +90,8 @@ impl Scorer {
 
     /// Scores all requests; how long that may take is said at the head of this module.
     ///
-    /// `external` has one score per request for each source of kind `external`; its numbers are checked like all others.
+    /// `external` has one score per request for each source of kind `external` or `reward_model`; its numbers are checked like
+    /// all others.
     ///
     /// # Errors
     /// [`Error::RewardFailed`] for the first failed sample of a source whose `on_failure` is `stop`: no further score is
@@ -139,7 +140,8 @@ impl Scorer {
         }
         match external.keys().find(|name| !self.external_sources().any(|known| known == name.as_str())) {
             Some(name) => {
-                let reason = "scores were given, but no source of kind `external` has this name".to_string();
+                let reason =
+                    "scores were given, but no source of kind `external` or `reward_model` has this name".to_string();
                 Err(Error::RewardSource { name: name.clone(), reason })
             }
             None => Ok(()),
@@ -250,7 +252,7 @@ fn build(config: &RewardConfig, source: &SourceConfig, custom: &mut CustomReward
             Some(reward) => work(By::Custom(reward)),
             None => return Err(failed("a `custom` source needs an object of this name from the program".to_string())),
         },
-        SourceKind::External {} => Scoring::External,
+        SourceKind::RewardModel(_) | SourceKind::External {} => Scoring::External,
     };
     Ok(Source { name: source.name.clone(), weight: source.weight, on_failure: source.on_failure, scoring })
 }

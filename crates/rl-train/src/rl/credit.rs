@@ -4,7 +4,7 @@
 //! estimators of `rl_core` take either.
 
 use rl_core::advantages::{TokenAdvantages, whiten};
-use rl_core::kl::kl_estimates;
+use rl_core::kl::{kl_estimates, sequence_mean_kl};
 use rl_core::policy_loss::{PolicyInputs, PolicyObjective};
 use rl_core::random::RandomKey;
 use rl_core::returns::episode_gae;
@@ -63,7 +63,7 @@ impl Rl {
         if advantages_first {
             self.set_advantages(rollout, experience)?;
         }
-        let minibatches = self.minibatches(trajectories, experience, advantages_first)?;
+        let mut minibatches = self.minibatches(trajectories, experience, advantages_first)?;
         if self.needs_scoring() {
             for minibatch in &minibatches {
                 self.score_tokens(trajectories, experience, minibatch)?;
@@ -72,7 +72,10 @@ impl Rl {
         if !advantages_first {
             self.set_advantages(rollout, experience)?;
         }
-        self.select(step, experience, &minibatches)?;
+        for minibatch in &mut minibatches {
+            experience.count(minibatch, self.config.acts_by_turn())?;
+        }
+        self.select(step, experience)?;
         Ok(minibatches)
     }
 
@@ -104,14 +107,7 @@ impl Rl {
         let skips = advantages_known && !other_terms && !self.needs_scoring();
         let teaches =
             |index: usize| !skips || experience.labels[index].clone().any(|label| experience.advantages[label] != 0.0);
-        experience.minibatches(
-            trajectories,
-            config.updates.per_epoch,
-            config.training.micro_batch_tokens,
-            config.acts_by_turn(),
-            config.turn_advantage.is_some(),
-            teaches,
-        )
+        experience.minibatches(trajectories, config.updates.per_epoch, config.training.micro_batch_tokens, teaches)
     }
 
     /// One pass of policy, reference and critic over the micro-batches of an update, nothing recorded.
@@ -230,13 +226,15 @@ impl Rl {
     }
 
     /// Importance weights, and the tokens that are left out of the loss or treated apart.
-    fn select(&self, step: u64, experience: &mut Experience, minibatches: &[Minibatch]) -> Result<()> {
+    fn select(&self, step: u64, experience: &mut Experience) -> Result<()> {
         let config = &self.config;
-        let trained: Vec<usize> =
-            minibatches.iter().flat_map(|batch| batch.micro_batches.iter().flatten().copied()).collect();
         let Some(old) = experience.old_log_probs.clone() else { return Ok(()) };
         let lengths = experience.lengths();
         let mask = &experience.mask;
+        if let (Some(kl), Some(reference)) = (&config.kl, &experience.ref_log_probs) {
+            let estimates = kl_estimates(&old, reference, mask, kl.penalty)?;
+            experience.rollout_kl = Some(sequence_mean_kl(&estimates, mask, &lengths)?);
+        }
         let mut kept = vec![true; mask.len()];
         let mut keep =
             |selection: Selection| kept.iter_mut().zip(selection.keep).for_each(|(kept, keep)| *kept &= keep);
@@ -259,7 +257,7 @@ impl Rl {
         let inputs = PolicyInputs::new(&old, &old, &experience.advantages, mask, &lengths);
         let key = RandomKey::new(config.seed, "covariance").at(step);
         let selected = config.objective.select_tokens(&inputs, key)?;
-        experience.kept = (!trained.is_empty() && kept.contains(&false)).then_some(kept);
+        experience.kept = kept.contains(&false).then_some(kept);
         experience.importance = importance;
         experience.selected = selected;
         Ok(())

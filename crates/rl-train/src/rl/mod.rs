@@ -6,6 +6,7 @@
 mod credit;
 mod critic;
 mod experience;
+mod reward_models;
 mod source;
 mod statistics;
 mod trajectory;
@@ -18,6 +19,7 @@ use std::time::Instant;
 use rl_core::entropy::EntropyController;
 use rl_core::kl::KlController;
 use rl_core::random::RandomKey;
+use rl_envs::EnvironmentConfig;
 use rl_envs::general_points::prompt::template_sha256;
 use rl_models::ChatModel;
 use rl_models::generate::SamplingConfig;
@@ -27,11 +29,11 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
-use crate::config::{EnvironmentConfig, KlPlace, RlConfig, TaskConfig};
+use crate::config::{KlPlace, RlConfig, TaskConfig};
 use crate::digest::Digest;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
 use crate::policy::{Policy, Reference};
-use crate::reward::{CustomRewards, ExternalScores, Prompt, RewardRequest, ScoredBatch, Scorer};
+use crate::reward::{CustomRewards, Prompt, RewardRequest, ScoredBatch, Scorer};
 use crate::sft::{input_model, save_averages, to_state};
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
@@ -39,6 +41,7 @@ use crate::{Error, Result};
 use credit::AdvantageRecord;
 use critic::Critic;
 use experience::Experience;
+use reward_models::RewardModels;
 pub use source::Sampler;
 use source::{Source, SourceState};
 use statistics::UpdateStatistics;
@@ -56,10 +59,9 @@ pub struct Rl {
     learner: Learner,
     source: Source,
     scorer: Option<Scorer>,
+    reward_models: RewardModels,
     kl: Option<KlController>,
     entropy: Option<EntropyController>,
-    /// Tasks answered so far.
-    num_tasks: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,7 +72,6 @@ struct RlState {
     source: SourceState,
     kl: Option<KlController>,
     entropy: Option<EntropyController>,
-    num_tasks: u64,
 }
 
 /// Answers of one step with what their sampling and scoring was like.
@@ -100,6 +101,9 @@ impl Method for Rl {
                 }
                 _ => manifest,
             };
+        }
+        for (name, path) in reward_models::paths(config.reward.as_ref()) {
+            manifest = input_model(manifest, &format!("reward.{name}"), Some(path))?;
         }
         Ok(manifest)
     }
@@ -142,8 +146,9 @@ impl Method for Rl {
         let (count, sampling) = (validation.num_prompts, &validation.sampling);
         let sample = |chat: &ChatModel| source.sample(chat, count, 1, validation.seed, key, 0, sampling);
         let mut trajectories = self.policy.sampling(sample)?;
-        self.score(&mut trajectories)?;
-        Ok(vec![statistics::rollout_metrics(MetricsRow::new(step, "validation"), &trajectories)])
+        let scored: Vec<ScoredBatch> = self.score(&mut trajectories)?.into_iter().collect();
+        let row = statistics::rollout_metrics(MetricsRow::new(step, "validation"), &trajectories);
+        Ok(vec![statistics::reward_metrics(row, &scored)])
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
@@ -162,7 +167,6 @@ impl Method for Rl {
             source: self.source.state(),
             kl: self.kl,
             entropy: self.entropy,
-            num_tasks: self.num_tasks,
         })
     }
 }
@@ -203,9 +207,10 @@ impl Rl {
         let source_state = state.as_ref().map(|state| state.source);
         let source = Source::new(&config.rollout.task, &policy.chat, config.seed, source_state, &config.training)?;
         let scorer = config.reward.as_ref().map(|reward| Scorer::new(reward, custom)).transpose()?;
-        let num_tasks = state.map_or(0, |state| state.num_tasks);
+        let micro_batch_tokens = config.training.micro_batch_tokens;
+        let reward_models = RewardModels::load(config.reward.as_ref(), micro_batch_tokens, device)?;
         let config = config.clone();
-        Ok(Rl { config, policy, reference, critic, learner, source, scorer, kl, entropy, num_tasks })
+        Ok(Rl { config, policy, reference, critic, learner, source, scorer, reward_models, kl, entropy })
     }
 
     /// Lets `sampler` answer the prompts, in training and not in validation.
@@ -235,26 +240,31 @@ impl Rl {
                 let found = rollout.trajectories.len() / group_size;
                 return Err(Error::TooFewGroups { found, wanted: count, rounds: round });
             }
-            let sampling = self.config.rollout.sampling.clone();
-            let mut answers = self.sample(step, count, group_size, first, &sampling, &mut rollout)?;
+            let (mut answers, greedy) = self.sample(step, count, group_size, first, &mut rollout)?;
             let started = Instant::now();
             rollout.scored.extend(self.score(&mut answers)?);
             rollout.reward_seconds += started.elapsed().as_secs_f64();
             first += count as u64;
             let rewards: Vec<Option<f64>> = answers.iter().map(|answer| answer.reward).collect();
-            let kept = match &dynamic {
+            let mut kept = match &dynamic {
                 Some(dynamic) => dynamic.filter.select(&rewards, group_size)?.kept,
                 None => vec![true; count],
             };
             rollout.groups_dropped += kept.iter().filter(|&&kept| !kept).count();
-            let room = count * group_size - rollout.trajectories.len();
+            let mut room = count - rollout.trajectories.len() / group_size;
+            for kept in kept.iter_mut().filter(|kept| **kept) {
+                *kept = 0 < room;
+                room = room.saturating_sub(1);
+            }
             let answers = answers.into_iter().enumerate().filter(|(index, _)| kept[index / group_size]);
-            rollout.trajectories.extend(answers.map(|(_, answer)| answer).take(room));
+            rollout.trajectories.extend(answers.map(|(_, answer)| answer));
+            if let (Some(greedy), Some(rewards)) = (greedy, &mut rollout.greedy_rewards) {
+                rewards.extend(greedy.into_iter().zip(&kept).filter(|(_, kept)| **kept).map(|(reward, _)| reward));
+            }
             if rollout.trajectories.len() == count * group_size {
                 break;
             }
         }
-        self.num_tasks += first;
         Ok(rollout)
     }
 
@@ -266,14 +276,14 @@ impl Rl {
         count: usize,
         group_size: usize,
         first: u64,
-        sampling: &SamplingConfig,
         rollout: &mut Rollout,
-    ) -> Result<Vec<Trajectory>> {
+    ) -> Result<(Vec<Trajectory>, Option<Vec<Option<f64>>>)> {
         let started = Instant::now();
         let seed = self.config.seed;
         let key = RandomKey::new(seed, "rollout").at(step);
         let before = self.source.state();
         let (config, source) = (&self.config, &mut self.source);
+        let sampling = &config.rollout.sampling;
         let wants_greedy = rollout.greedy_rewards.is_some();
         let (answers, greedy) = self.policy.sampling(|chat| {
             let answers = source.sample(chat, count, group_size, seed, key, first, sampling)?;
@@ -285,11 +295,9 @@ impl Rl {
             Ok((answers, Some(again.sample(chat, count, 1, seed, key, first, &sampling)?)))
         })?;
         rollout.sampling_seconds += started.elapsed().as_secs_f64();
-        if let (Some(mut greedy), Some(rewards)) = (greedy, &mut rollout.greedy_rewards) {
-            self.score(&mut greedy)?;
-            rewards.extend(greedy.iter().map(|answer| answer.reward));
-        }
-        Ok(answers)
+        let Some(mut greedy) = greedy else { return Ok((answers, None)) };
+        self.score(&mut greedy)?;
+        Ok((answers, Some(greedy.iter().map(|answer| answer.reward).collect())))
     }
 
     /// Gives every answer its outcome reward: the environment's and the weighted sum of the sources.
@@ -299,7 +307,7 @@ impl Rl {
             return Ok(None);
         };
         let requests: Vec<Arc<RewardRequest>> = answers.iter().map(|answer| Arc::new(request(answer))).collect();
-        let scored = scorer.score(&requests, &ExternalScores::new())?;
+        let scored = scorer.score(&requests, &self.reward_models.scores(&requests)?)?;
         for (index, answer) in answers.iter_mut().enumerate() {
             let total = scored.totals[index];
             answer.reward = total.map(|total| total + answer.environment_reward.unwrap_or(0.0));
@@ -326,7 +334,7 @@ impl Rl {
 
     /// Lets the controllers take note of the step.
     fn steer(&mut self, row: &MetricsRow, num_samples: usize) -> Result<()> {
-        if let (Some(controller), Some(kl)) = (&mut self.kl, row.get("ref_kl")) {
+        if let (Some(controller), Some(kl)) = (&mut self.kl, row.get("rollout_kl")) {
             controller.update(kl, num_samples)?;
         }
         if let (Some(controller), Some(entropy)) = (&mut self.entropy, row.get("entropy")) {
@@ -392,6 +400,16 @@ impl Rl {
     /// Whether the divergence from the reference is subtracted from the reward.
     fn kl_in_reward(&self) -> bool {
         self.config.kl.is_some_and(|kl| kl.place == KlPlace::Reward)
+    }
+}
+
+impl Trainer<Rl> {
+    /// As [`Trainer::new`], with Rust rewards for the `custom` sources of the `[reward]` section, by their names.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; a source without its object, or an object without its source.
+    pub fn with_rewards(config: RlConfig, rewards: CustomRewards) -> Result<Self> {
+        Self::with_method(config, |config, device, resume| Rl::with_rewards(config, device, resume, rewards))
     }
 }
 

@@ -2,13 +2,13 @@
 
 use rl_core::random::RandomKey;
 use rl_data::{Cursor, PromptRecord, read_jsonl};
-use rl_envs::Environment;
+use rl_envs::{Environment, EnvironmentConfig};
 use rl_models::generate::SamplingConfig;
 use rl_models::{ChatModel, Dialogue, play_episodes};
 use serde::{Deserialize, Serialize};
 
 use super::trajectory::Trajectory;
-use crate::config::{EnvironmentConfig, LongPrompts, PromptsConfig, TaskConfig, TrainingConfig};
+use crate::config::{LongPrompts, PromptsConfig, TaskConfig, TrainingConfig};
 use crate::examples::Examples;
 use crate::{Error, Result};
 

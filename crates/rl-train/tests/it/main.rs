@@ -7,6 +7,7 @@ mod invariance;
 mod learning;
 mod preference;
 mod preference_fixtures;
+mod presets;
 mod resume;
 mod reward;
 mod reward_model;
