@@ -65,6 +65,11 @@ impl RewardSource {
         &self.scorer.renderer
     }
 
+    /// Most tokens of a sequence that it reads.
+    pub fn max_length(&self) -> usize {
+        self.scorer.model.decoder.config().max_positions() as usize
+    }
+
     /// Rewards of `rows`, `[rows]`; neighbours of one group share their prompt in the model. Which tokens are trainable is
     /// not read.
     ///
