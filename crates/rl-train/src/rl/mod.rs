@@ -74,6 +74,12 @@ struct RlState {
     entropy: Option<EntropyController>,
 }
 
+/// Answers to the tasks of one round; the greedy answers' rewards are `[tasks]`.
+struct Sampled {
+    answers: Vec<Trajectory>,
+    greedy_rewards: Option<Vec<Option<f64>>>,
+}
+
 /// Answers of one step with what their sampling and scoring was like.
 struct Rollout {
     trajectories: Vec<Trajectory>,
@@ -240,7 +246,7 @@ impl Rl {
                 let found = rollout.trajectories.len() / group_size;
                 return Err(Error::TooFewGroups { found, wanted: count, rounds: round });
             }
-            let (mut answers, greedy) = self.sample(step, count, group_size, first, &mut rollout)?;
+            let Sampled { mut answers, greedy_rewards } = self.sample(step, count, group_size, first, &mut rollout)?;
             let started = Instant::now();
             rollout.scored.extend(self.score(&mut answers)?);
             rollout.reward_seconds += started.elapsed().as_secs_f64();
@@ -258,7 +264,7 @@ impl Rl {
             }
             let answers = answers.into_iter().enumerate().filter(|(index, _)| kept[index / group_size]);
             rollout.trajectories.extend(answers.map(|(_, answer)| answer));
-            if let (Some(greedy), Some(rewards)) = (greedy, &mut rollout.greedy_rewards) {
+            if let (Some(greedy), Some(rewards)) = (greedy_rewards, &mut rollout.greedy_rewards) {
                 rewards.extend(greedy.into_iter().zip(&kept).filter(|(_, kept)| **kept).map(|(reward, _)| reward));
             }
             if rollout.trajectories.len() == count * group_size {
@@ -277,7 +283,7 @@ impl Rl {
         group_size: usize,
         first: u64,
         rollout: &mut Rollout,
-    ) -> Result<(Vec<Trajectory>, Option<Vec<Option<f64>>>)> {
+    ) -> Result<Sampled> {
         let started = Instant::now();
         let seed = self.config.seed;
         let key = RandomKey::new(seed, "rollout").at(step);
@@ -295,9 +301,10 @@ impl Rl {
             Ok((answers, Some(again.sample(chat, count, 1, seed, key, first, &sampling)?)))
         })?;
         rollout.sampling_seconds += started.elapsed().as_secs_f64();
-        let Some(mut greedy) = greedy else { return Ok((answers, None)) };
+        let Some(mut greedy) = greedy else { return Ok(Sampled { answers, greedy_rewards: None }) };
         self.score(&mut greedy)?;
-        Ok((answers, Some(greedy.iter().map(|answer| answer.reward).collect())))
+        let greedy_rewards = Some(greedy.iter().map(|answer| answer.reward).collect());
+        Ok(Sampled { answers, greedy_rewards })
     }
 
     /// Gives every answer its outcome reward: the environment's and the weighted sum of the sources.
