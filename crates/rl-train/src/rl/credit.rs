@@ -11,7 +11,6 @@ use rl_core::returns::episode_gae;
 use rl_core::rewards::{RewardInputs, RewardStep, Rewards};
 use rl_core::rows::Rows;
 use rl_core::selection::{Selection, drop_high_kl, entropy_threshold, keep_high_entropy};
-use rl_torch::kernels::training_numerics;
 use serde::Serialize;
 
 use super::experience::{Experience, Minibatch};
@@ -123,7 +122,7 @@ impl Rl {
         for chosen in &minibatch.micro_batches {
             let rows: Vec<&TrainingRow> = chosen.iter().map(|&index| &trajectories[index].row).collect();
             let micro = MicroBatch::new(self.policy.decoder(), &rows, (0..rows.len()).collect())?;
-            let ours = training_numerics(|| tch::no_grad(|| self.forward(&micro, chosen, trajectories, with_entropy)))?;
+            let ours = tch::no_grad(|| self.forward(&micro, chosen, trajectories, with_entropy))?;
             scatter(&to_host(&ours.log_probs)?, chosen, experience, labels, |e| &mut e.old_log_probs);
             if let Some(entropies) = &ours.entropies {
                 scatter(&to_host(entropies)?, chosen, experience, labels, |e| &mut e.entropies);
@@ -141,9 +140,8 @@ impl Rl {
             }
             if let Some(reference) = &self.reference {
                 let temperature = self.config.log_prob_temperature();
-                let log_probs = reference.run(&self.policy, |decoder| {
-                    training_numerics(|| tch::no_grad(|| micro.log_probs(decoder, temperature)))
-                })?;
+                let log_probs =
+                    reference.run(&self.policy, |decoder| tch::no_grad(|| micro.log_probs(decoder, temperature)))?;
                 scatter(&to_host(&log_probs)?, chosen, experience, labels, |e| &mut e.ref_log_probs);
             }
         }
