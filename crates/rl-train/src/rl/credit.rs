@@ -123,7 +123,12 @@ impl Rl {
             let rows: Vec<&TrainingRow> = chosen.iter().map(|&index| &trajectories[index].row).collect();
             let micro = MicroBatch::new(self.policy.decoder(), &rows, (0..rows.len()).collect())?;
             let ours = tch::no_grad(|| self.forward(&micro, chosen, trajectories, with_entropy))?;
-            scatter(&to_host(&ours.log_probs)?, chosen, experience, labels, |e| &mut e.old_log_probs);
+            let row_ids = || micro.row_ids(&rows);
+            let log_probs = to_host(&ours.log_probs)?;
+            if self.kl_in_reward() {
+                finite("log_probs", &log_probs, row_ids)?; // else a matter of the update, which may skip it
+            }
+            scatter(&log_probs, chosen, experience, labels, |e| &mut e.old_log_probs);
             if let Some(entropies) = &ours.entropies {
                 scatter(&to_host(entropies)?, chosen, experience, labels, |e| &mut e.entropies);
             }
@@ -131,7 +136,9 @@ impl Rl {
                 let ranges = if by_turn { &experience.turns } else { &experience.labels };
                 let total = ranges.last().map_or(0, |range| range.end);
                 experience.values.resize(total, 0.0);
-                let mut host = to_host(values)?.into_iter();
+                let host = to_host(values)?;
+                finite("values", &host, row_ids)?;
+                let mut host = host.into_iter();
                 for &index in chosen {
                     for place in ranges[index].clone() {
                         experience.values[place] = host.next().unwrap_or(f32::NAN);
@@ -142,7 +149,11 @@ impl Rl {
                 let temperature = self.config.log_prob_temperature();
                 let log_probs =
                     reference.run(&self.policy, |decoder| tch::no_grad(|| micro.log_probs(decoder, temperature)))?;
-                scatter(&to_host(&log_probs)?, chosen, experience, labels, |e| &mut e.ref_log_probs);
+                let log_probs = to_host(&log_probs)?;
+                if self.kl_in_reward() {
+                    finite("ref_log_probs", &log_probs, row_ids)?;
+                }
+                scatter(&log_probs, chosen, experience, labels, |e| &mut e.ref_log_probs);
             }
         }
         Ok(())
@@ -260,6 +271,13 @@ impl Rl {
         experience.selected = selected;
         Ok(())
     }
+}
+
+/// Refuses numbers of a micro-batch that advantages are made of, with the rows that made them.
+fn finite(name: &'static str, host: &[f32], rows: impl Fn() -> Vec<u64>) -> Result<()> {
+    let Some(index) = host.iter().position(|number| !number.is_finite()) else { return Ok(()) };
+    let value = f64::from(host[index]);
+    Err(Error::from(rl_core::Error::NonFinite { name, index, value }).in_rows(rows()))
 }
 
 /// Puts the numbers of a micro-batch's labels into their places.

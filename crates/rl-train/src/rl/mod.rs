@@ -7,6 +7,7 @@ mod credit;
 mod critic;
 mod experience;
 mod reward_models;
+mod scoring;
 mod source;
 mod statistics;
 mod trajectory;
@@ -33,7 +34,7 @@ use crate::config::{KlPlace, RlConfig, TaskConfig};
 use crate::digest::Digest;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
 use crate::policy::{Policy, Reference};
-use crate::reward::{CustomRewards, Prompt, RewardRequest, ScoredBatch, Scorer};
+use crate::reward::{CustomRewards, Prompt, RewardRequest, ScoredBatch};
 use crate::sft::{input_model, save_averages, to_state};
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
@@ -42,6 +43,7 @@ use credit::AdvantageRecord;
 use critic::Critic;
 use experience::Experience;
 use reward_models::RewardModels;
+use scoring::Scoring;
 pub use source::Sampler;
 use source::{Source, SourceState};
 use statistics::UpdateStatistics;
@@ -58,7 +60,7 @@ pub struct Rl {
     critic: Option<Critic>,
     learner: Learner,
     source: Source,
-    scorer: Option<Scorer>,
+    scoring: Option<Scoring>,
     reward_models: RewardModels,
     kl: Option<KlController>,
     entropy: Option<EntropyController>,
@@ -118,12 +120,23 @@ impl Method for Rl {
         Rl::with_rewards(config, device, resume, CustomRewards::new())
     }
 
+    fn connect(&mut self) -> Result<()> {
+        self.scoring.as_mut().map_or(Ok(()), |scoring| scoring.connect().map(drop))
+    }
+
+    fn recall(&mut self, run: &Path, step: u64) -> Result<()> {
+        self.scoring.as_mut().map_or(Ok(()), |scoring| scoring.recall(run, step))
+    }
+
     fn max_steps(&self) -> u64 {
         self.config.training.max_steps.unwrap_or(0)
     }
 
     /// One step: answer the tasks, score the answers, make advantages, take the updates.
     fn step(&mut self, step: u64) -> Result<StepReport> {
+        if let Some(scoring) = &mut self.scoring {
+            scoring.begin_step();
+        }
         let rollout = self.rollout(step)?;
         let trajectories = &rollout.trajectories;
         let mut experience = Experience::new(trajectories);
@@ -212,11 +225,11 @@ impl Rl {
         }
         let source_state = state.as_ref().map(|state| state.source);
         let source = Source::new(&config.rollout.task, &policy.chat, config.seed, source_state, &config.training)?;
-        let scorer = config.reward.as_ref().map(|reward| Scorer::new(reward, custom)).transpose()?;
+        let scoring = config.reward.as_ref().map(|reward| Scoring::new(reward, custom));
         let micro_batch_tokens = config.training.micro_batch_tokens;
         let reward_models = RewardModels::load(config.reward.as_ref(), micro_batch_tokens, device)?;
         let config = config.clone();
-        Ok(Rl { config, policy, reference, critic, learner, source, scorer, reward_models, kl, entropy })
+        Ok(Rl { config, policy, reference, critic, learner, source, scoring, reward_models, kl, entropy })
     }
 
     /// Lets `sampler` answer the prompts, in training and not in validation.
@@ -309,12 +322,13 @@ impl Rl {
 
     /// Gives every answer its outcome reward: the environment's and the weighted sum of the sources.
     fn score(&mut self, answers: &mut [Trajectory]) -> Result<Option<ScoredBatch>> {
-        let Some(scorer) = &mut self.scorer else {
+        let Some(scoring) = &mut self.scoring else {
             answers.iter_mut().for_each(|answer| answer.reward = answer.environment_reward);
             return Ok(None);
         };
         let requests: Vec<Arc<RewardRequest>> = answers.iter().map(|answer| Arc::new(request(answer))).collect();
-        let scored = scorer.score(&requests, &self.reward_models.scores(&requests)?)?;
+        let models = &self.reward_models;
+        let scored = scoring.score(&requests, || models.scores(&requests))?;
         for (index, answer) in answers.iter_mut().enumerate() {
             let total = scored.totals[index];
             answer.reward = total.map(|total| total + answer.environment_reward.unwrap_or(0.0));
@@ -380,7 +394,7 @@ impl Rl {
             .with_timing("reward_seconds", rollout.reward_seconds))
     }
 
-    fn report(&self, step: u64, rollout: Rollout, advantages: Vec<f32>, row: MetricsRow) -> Result<StepReport> {
+    fn report(&mut self, step: u64, rollout: Rollout, advantages: Vec<f32>, row: MetricsRow) -> Result<StepReport> {
         let mut message = format!("reward {:.3}", row.get("reward_mean").unwrap_or(f64::NAN));
         if let Some(rate) = row.get("success_rate") {
             message += &format!(" success {rate:.2}");
@@ -401,6 +415,9 @@ impl Rl {
         let json = serde_json::to_vec(&record)
             .map_err(|error| Error::Resume { path: name.clone().into(), reason: error.to_string() })?;
         report.files.push((name, json));
+        if let Some(scoring) = &mut self.scoring {
+            report.files.extend(scoring.record(step)?);
+        }
         Ok(report)
     }
 

@@ -2,13 +2,19 @@
 
 mod bad_input;
 mod config_files;
+mod damage;
 mod fixtures;
 mod invariance;
+mod kill;
 mod learning;
+mod non_finite;
 mod preference;
 mod preference_fixtures;
 mod presets;
+mod record;
+mod replay;
 mod resume;
 mod reward;
 mod reward_model;
+mod signals;
 mod trajectories;
