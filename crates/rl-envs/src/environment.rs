@@ -94,6 +94,12 @@ pub trait Environment: Send {
     ///
     /// It is built on request because it is far more expensive than a step.
     fn info(&self) -> serde_json::Value;
+
+    /// Class of this episode's task, one of a fixed set per environment, by which success is counted too; `None` where the
+    /// environment has no classes, and before the first reset.
+    fn task_kind(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl<E: Environment + ?Sized> Environment for Box<E> {
@@ -111,5 +117,9 @@ impl<E: Environment + ?Sized> Environment for Box<E> {
 
     fn info(&self) -> serde_json::Value {
         (**self).info()
+    }
+
+    fn task_kind(&self) -> Option<&'static str> {
+        (**self).task_kind()
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod dataset;
 pub mod environment;
+mod environment_config;
 pub mod error;
 pub mod general_points;
 pub mod instructions;
@@ -13,4 +14,5 @@ pub mod vector;
 
 pub use dataset::DatasetConfig;
 pub use environment::{Environment, Message, Observation, Role, Step};
+pub use environment_config::EnvironmentConfig;
 pub use error::{Error, EvaluationError, Result};

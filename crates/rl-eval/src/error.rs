@@ -26,6 +26,17 @@ pub enum Error {
     /// From the record on disk.
     #[error(transparent)]
     Track(#[from] rl_track::Error),
+    /// The reward model that scores answers failed, is missing, or is not asked for.
+    #[error("cannot score answers: {0}")]
+    Scorer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A comparison of results on different tasks.
+    #[error("{} has {} tasks and {} has {}; a paired comparison needs the same tasks", models[0], tasks[0], models[1], tasks[1])]
+    NotPaired {
+        /// Names of the models.
+        models: [String; 2],
+        /// Their numbers of tasks.
+        tasks: [u64; 2],
+    },
     /// An evaluation file is not what this crate writes, or a training row lacks what is asked of it.
     #[error("{}: {reason}", path.display())]
     File {

@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::EvaluationConfig;
-use crate::protocol::{Protocol, SplitResult};
+use crate::protocol::{AnswerScorer, Protocol};
+use crate::result::SplitResult;
 use crate::{Error, Result};
 
 /// Name of the result file in the evaluation's folder.
@@ -38,8 +39,8 @@ impl Evaluation {
 /// Results of all models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Hands per split.
-    pub num_hands: u64,
+    /// Tasks per split.
+    pub num_tasks: u64,
     /// Named models by name, then checkpoints in the order of training.
     pub evaluations: Vec<Evaluation>,
     /// Name of the best model by the config's `select`.
@@ -55,21 +56,25 @@ impl Summary {
     }
 }
 
-/// Evaluates every model of `config`, writes `evaluation.json`, and links `best` and `last` to their weights.
+/// Evaluates every model of `config`, writes `evaluation.json`, and links `best` and `last` to their weights. `scorer` is
+/// the config's reward model, given exactly when it names one.
 ///
 /// # Errors
 /// Config, model and file errors; results of finished models stay and are not computed again.
-pub fn evaluate(config: &EvaluationConfig, progress: &Progress) -> Result<Summary> {
-    let protocol = Protocol::new(config)?;
+pub fn evaluate(config: &EvaluationConfig, scorer: Option<&dyn AnswerScorer>, progress: &Progress) -> Result<Summary> {
+    let protocol = Protocol::new(config, scorer)?;
     let device = parse_device(&config.device)?;
     let models = models(config)?;
     let mut manifest = Manifest::new().seed("seed", config.seed);
     for (name, _, path) in &models {
         manifest = manifest.input_path(name.as_str(), path)?;
     }
+    if let Some(path) = &config.reward_model {
+        manifest = manifest.input_path("reward_model", path)?;
+    }
     let run = Run::open(&config.run, config, manifest)?;
 
-    let per_model = config.num_hands * (config.splits.len() * config.decodings.len()) as u64;
+    let per_model = config.num_tasks * (config.splits.len() * config.decodings.len()) as u64;
     let bar = progress.bar("evaluate", models.len() as u64);
     let mut evaluations = Vec::new();
     for (name, step, path) in models {
@@ -90,7 +95,7 @@ pub fn evaluate(config: &EvaluationConfig, progress: &Progress) -> Result<Summar
     bar.finish();
     let (best, last) = choose(&evaluations, config)?;
     let summary = Summary {
-        num_hands: config.num_hands,
+        num_tasks: config.num_tasks,
         best: evaluations[best].name.clone(),
         last: evaluations[last].name.clone(),
         evaluations,
@@ -175,10 +180,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::Proportion;
     use crate::config::{Decoding, Select, Split};
+    use crate::{AnswerLength, Proportion};
 
-    /// A model that solved so many of ten hands.
+    /// A model that solved so many of ten tasks.
     fn evaluation(name: &str, step: Option<u64>, solved: u64) -> Evaluation {
         let share = |successes| Proportion::new(successes, 10).unwrap();
         // Another split stands first and says the opposite.
@@ -188,9 +193,11 @@ mod tests {
             first_attempt: share(solved),
             within_attempts: share(10 - solved),
             max_attempts: 2,
-            format_errors: share(0),
+            by_kind: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             reward_mean: 0.0,
+            answer_length: AnswerLength { mean_tokens: 1.0, truncated: share(0) },
+            model_rewards: None,
             seen_in_training: None,
             first_attempt_unseen: None,
             solved_first: Vec::new(),
@@ -204,13 +211,13 @@ mod tests {
             run: "run".into(),
             device: "cpu".into(),
             seed: 0,
-            num_hands: 10,
+            num_tasks: 10,
             checkpoints_of: checkpoints_of.map(PathBuf::from),
             models: BTreeMap::new(),
-            environment: Default::default(),
             splits: Vec::<Split>::new(),
             decodings: Vec::<Decoding>::new(),
             training_data: None,
+            reward_model: None,
             transcripts: 0,
             select: Select { split: "id".into(), decoding: "greedy".into() },
         }

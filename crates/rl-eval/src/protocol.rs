@@ -3,103 +3,47 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rl_core::random::RandomKey;
-use rl_core::statistics::{Z_95, wilson_interval};
 use rl_data::{ChatRecord, JsonlReader, Message};
-use rl_envs::general_points::{Deck, GeneralPoints};
+use rl_envs::general_points::Deck;
+use rl_envs::{Environment, EnvironmentConfig};
+use rl_models::generate::FinishReason;
 use rl_models::{ChatModel, Episode, play_episodes};
-use serde::{Deserialize, Serialize};
 
 use crate::config::{Decoding, EvaluationConfig, Split};
+use crate::proportion::Proportion;
+use crate::result::{AnswerLength, SplitResult, Transcript};
 use crate::{Error, Result};
 
-/// Outcome of an answer without a usable formula.
-const FORMAT_ERROR: &str = "illegal_formula";
-
-/// A counted share with its 95 % Wilson interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Proportion {
-    /// How many.
-    pub successes: u64,
-    /// Out of how many.
-    pub trials: u64,
-    /// `successes / trials`.
-    pub rate: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-}
-
-impl Proportion {
-    /// `successes` out of `trials`.
+/// Gives finished answers a number, as a trained reward model does.
+pub trait AnswerScorer {
+    /// One score per pair of prompt and answer, in their order.
     ///
     /// # Errors
-    /// No trials, or more successes than trials.
-    pub fn new(successes: u64, trials: u64) -> Result<Self> {
-        let interval = wilson_interval(successes, trials, Z_95)?;
-        let rate = successes as f64 / trials as f64;
-        Ok(Proportion { successes, trials, rate, low: interval.low, high: interval.high })
-    }
-}
-
-/// A model's results on one split with one decoding.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SplitResult {
-    /// Name of the split.
-    pub split: String,
-    /// Name of the decoding.
-    pub decoding: String,
-    /// Hands solved at the first attempt.
-    pub first_attempt: Proportion,
-    /// Hands solved within `max_attempts`.
-    pub within_attempts: Proportion,
-    /// Graded attempts per hand.
-    pub max_attempts: u32,
-    /// Answers without a usable formula, out of all graded answers.
-    pub format_errors: Proportion,
-    /// Answers by outcome.
-    pub outcomes: BTreeMap<String, u64>,
-    /// Mean reward of an episode.
-    pub reward_mean: f64,
-    /// Hands whose multiset of card values stands in the training data.
-    pub seen_in_training: Option<Proportion>,
-    /// First-attempt success among hands whose multiset of values does not stand in the training data.
-    pub first_attempt_unseen: Option<Proportion>,
-    /// Indices of the hands solved at the first attempt, for paired tests between models.
-    pub solved_first: Vec<u64>,
-    /// Some conversations.
-    pub transcripts: Vec<Transcript>,
-}
-
-/// One episode as text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Transcript {
-    /// Index of the hand.
-    pub hand: u64,
-    /// The conversation.
-    pub messages: Vec<Message>,
-    /// Outcome of each answer.
-    pub outcomes: Vec<String>,
-    /// Sum of the rewards.
-    pub reward: f64,
+    /// Whatever keeps it from scoring; it ends the evaluation.
+    fn score(
+        &self,
+        answers: &[(&[Message], &str)],
+    ) -> std::result::Result<Vec<f64>, Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// Everything that stays the same from model to model.
 pub struct Protocol<'a> {
     config: &'a EvaluationConfig,
+    scorer: Option<&'a dyn AnswerScorer>,
     /// Sorted card values of the training hands.
     trained_values: Option<BTreeSet<Vec<u8>>>,
 }
 
 impl<'a> Protocol<'a> {
-    /// Prepares a protocol; reads the training data once.
+    /// Prepares a protocol; reads the training data once. `scorer` is given exactly when the config names a reward model.
     ///
     /// # Errors
-    /// Config errors; [`Error::File`] when a training row has no list `values`.
-    pub fn new(config: &'a EvaluationConfig) -> Result<Self> {
+    /// Config errors; [`Error::File`] when a training row has no list `values`; [`Error::Scorer`] without the scorer.
+    pub fn new(config: &'a EvaluationConfig, scorer: Option<&'a dyn AnswerScorer>) -> Result<Self> {
         config.validate()?;
-        config.decodings.iter().try_for_each(|decoding| decoding.sampling.validate())?;
-        config.splits.iter().try_for_each(|split| config.environment_of(split).validate())?;
+        if config.reward_model.is_some() != scorer.is_some() {
+            return Err(Error::Scorer("`reward_model` in the config and a scorer from the program go together".into()));
+        }
         let trained_values = match &config.training_data {
             None => None,
             Some(path) => {
@@ -118,13 +62,13 @@ impl<'a> Protocol<'a> {
                 Some(seen)
             }
         };
-        Ok(Protocol { config, trained_values })
+        Ok(Protocol { config, scorer, trained_values })
     }
 
     /// Plays `model` everywhere; `on_finish` is called once per response.
     ///
     /// # Errors
-    /// From the environment and generation.
+    /// From the environment, generation and the scorer.
     pub fn play(&self, model: &ChatModel, on_finish: &mut dyn FnMut(usize)) -> Result<Vec<SplitResult>> {
         let mut results = Vec::new();
         for split in &self.config.splits {
@@ -142,68 +86,111 @@ impl<'a> Protocol<'a> {
         decoding: &Decoding,
         on_finish: &mut dyn FnMut(usize),
     ) -> Result<SplitResult> {
-        let EvaluationConfig { seed, num_hands, transcripts, .. } = *self.config;
-        let game = self.config.environment_of(split);
-        let environment = || GeneralPoints::new(game.clone());
-        let mut environments = (0..num_hands).map(|_| environment()).collect::<rl_envs::Result<Vec<_>>>()?;
-        let indices: Vec<u64> = (0..num_hands).collect();
+        let EvaluationConfig { seed, num_tasks, transcripts, .. } = *self.config;
+        let build = |_| split.environment.build();
+        let mut environments = (0..num_tasks).map(build).collect::<rl_envs::Result<Vec<Box<dyn Environment>>>>()?;
+        let indices: Vec<u64> = (0..num_tasks).collect();
         let key = RandomKey::new(seed, "evaluation");
         let keys: Vec<RandomKey> = indices.iter().map(|&index| key.at(index)).collect();
         let sampling = &decoding.sampling;
         let episodes = play_episodes(model, &mut environments, seed, &indices, &keys, sampling, on_finish)?;
 
-        let deck = Deck::new(&game)?;
-        let mut unseen = Vec::new();
-        if let Some(trained) = &self.trained_values {
-            for episode in &episodes {
-                let mut values = deck.deal(seed, episode.index)?.numbers().to_vec();
-                values.sort_unstable();
-                if !trained.contains(&values) {
-                    unseen.push(episode);
-                }
-            }
-        }
-        let solved_first = |episode: &Episode| episode.steps.first().is_some_and(|step| step.success);
         let count = |matches: &dyn Fn(&Episode) -> bool| {
-            Proportion::new(episodes.iter().filter(|episode| matches(episode)).count() as u64, num_hands)
+            Proportion::new(episodes.iter().filter(|episode| matches(episode)).count() as u64, num_tasks)
         };
         let mut outcomes = BTreeMap::new();
         for step in episodes.iter().flat_map(|episode| &episode.steps) {
             *outcomes.entry(step.outcome.to_string()).or_insert(0_u64) += 1;
         }
-        let seen_in_training = match self.trained_values {
-            Some(_) => Some(Proportion::new(num_hands - unseen.len() as u64, num_hands)?),
-            None => None,
-        };
-        let first_attempt_unseen = match unseen.len() as u64 {
-            0 => None,
-            trials => {
-                Some(Proportion::new(unseen.iter().filter(|episode| solved_first(episode)).count() as u64, trials)?)
-            }
-        };
+        let (seen_in_training, first_attempt_unseen) = self.by_training_data(split, &episodes)?;
         Ok(SplitResult {
             split: split.name.clone(),
             decoding: decoding.name.clone(),
             first_attempt: count(&solved_first)?,
             within_attempts: count(&Episode::is_success)?,
-            max_attempts: game.max_attempts,
-            format_errors: Proportion::new(
-                outcomes.get(FORMAT_ERROR).copied().unwrap_or(0),
-                outcomes.values().sum::<u64>(),
-            )?,
+            max_attempts: split.environment.max_attempts(),
+            by_kind: by_kind(&environments, &episodes)?,
             outcomes,
-            reward_mean: episodes.iter().map(Episode::total_reward).sum::<f64>() / num_hands as f64,
+            reward_mean: episodes.iter().map(Episode::total_reward).sum::<f64>() / num_tasks as f64,
+            answer_length: answer_length(&episodes)?,
+            model_rewards: self.scorer.map(|scorer| model_rewards(scorer, &episodes)).transpose()?,
             seen_in_training,
             first_attempt_unseen,
             solved_first: episodes.iter().filter(|episode| solved_first(episode)).map(|e| e.index).collect(),
             transcripts: episodes.iter().take(transcripts).map(transcript).collect(),
         })
     }
+
+    /// The share of hands whose values stand in the training data, and success among the others.
+    fn by_training_data(
+        &self,
+        split: &Split,
+        episodes: &[Episode],
+    ) -> Result<(Option<Proportion>, Option<Proportion>)> {
+        let (Some(trained), EnvironmentConfig::GeneralPoints(game)) = (&self.trained_values, &split.environment) else {
+            return Ok((None, None));
+        };
+        let deck = Deck::new(game)?;
+        let mut unseen = Vec::new();
+        for episode in episodes {
+            let mut values = deck.deal(self.config.seed, episode.index)?.numbers().to_vec();
+            values.sort_unstable();
+            if !trained.contains(&values) {
+                unseen.push(episode);
+            }
+        }
+        let (all, trials) = (episodes.len() as u64, unseen.len() as u64);
+        let solved = unseen.iter().filter(|episode| solved_first(episode)).count() as u64;
+        let among_unseen = if trials == 0 { None } else { Some(Proportion::new(solved, trials)?) };
+        Ok((Some(Proportion::new(all - trials, all)?), among_unseen))
+    }
+}
+
+fn solved_first(episode: &Episode) -> bool {
+    episode.steps.first().is_some_and(|step| step.success)
+}
+
+/// First-attempt success by the class of the task, where the environment has classes.
+fn by_kind(environments: &[Box<dyn Environment>], episodes: &[Episode]) -> Result<BTreeMap<String, Proportion>> {
+    let mut counts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for (environment, episode) in environments.iter().zip(episodes) {
+        let Some(kind) = environment.task_kind() else { continue };
+        let (solved, all) = counts.entry(kind.to_owned()).or_default();
+        *solved += u64::from(solved_first(episode));
+        *all += 1;
+    }
+    counts.into_iter().map(|(kind, (solved, all))| Ok((kind, Proportion::new(solved, all)?))).collect()
+}
+
+fn answer_length(episodes: &[Episode]) -> Result<AnswerLength> {
+    let turns = || episodes.iter().flat_map(|episode| &episode.dialogue.turns);
+    let count = turns().count() as u64;
+    let tokens: usize = turns().map(|turn| turn.log_probs.len()).sum();
+    let is_cut = |reason| matches!(reason, FinishReason::Length | FinishReason::Context);
+    let cut = turns().filter(|turn| is_cut(turn.finish_reason)).count() as u64;
+    Ok(AnswerLength { mean_tokens: tokens as f64 / count.max(1) as f64, truncated: Proportion::new(cut, count)? })
+}
+
+/// The scorer's number for each first answer, `[tasks]`.
+fn model_rewards(scorer: &dyn AnswerScorer, episodes: &[Episode]) -> Result<Vec<f64>> {
+    let mut answers = Vec::with_capacity(episodes.len());
+    for episode in episodes {
+        let Episode { dialogue, .. } = episode;
+        // The first answer stands after the messages it was asked with: each turn adds one, each feedback another.
+        let first = dialogue.messages.iter().position(|message| message.role == rl_data::Role::Assistant);
+        let prompt = &dialogue.messages[..first.unwrap_or(dialogue.messages.len())];
+        answers.push((prompt, dialogue.turns.first().map_or("", |turn| turn.text.as_str())));
+    }
+    let scores = scorer.score(&answers).map_err(Error::Scorer)?;
+    if scores.len() != answers.len() {
+        return Err(Error::Scorer(format!("{} scores for {} answers", scores.len(), answers.len()).into()));
+    }
+    Ok(scores)
 }
 
 fn transcript(episode: &Episode) -> Transcript {
     Transcript {
-        hand: episode.index,
+        task: episode.index,
         messages: episode.dialogue.messages.clone(),
         outcomes: episode.steps.iter().map(|step| step.outcome.to_string()).collect(),
         reward: episode.total_reward(),

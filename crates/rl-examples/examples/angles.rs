@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use rl_analysis::{Progress, compare_folders};
-use rl_examples::report::{AnglesConfig, checkpoint_of};
+use rl_examples::report::rl_heals::{AnglesConfig, checkpoint_of};
 use rl_examples::{ConfigArgs, start};
 use rl_track::{Manifest, Run};
 

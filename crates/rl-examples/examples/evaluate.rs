@@ -1,4 +1,4 @@
-//! Plays fixed hands with every checkpoint and counts what happens.
+//! Gives every checkpoint the same tasks and counts what happens.
 //!
 //! `cargo run --release -p rl-examples --example evaluate -- --config configs/evaluate/tiny-sft.toml`
 
@@ -9,7 +9,7 @@ use clap::Parser;
 use rl_eval::{EvaluationConfig, evaluate};
 use rl_examples::{ConfigArgs, start};
 
-/// Plays the same hands with every model, in and out of distribution, and reports success rates with 95 % intervals.
+/// Gives every model the same tasks of an environment and reports success rates with 95 % intervals.
 ///
 /// Writes evaluation.json and links `best` and `last` to the weights of the best and the last model. Results of finished
 /// models are kept, so an interrupted evaluation goes on where it stopped.
@@ -26,16 +26,16 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let config: EvaluationConfig = Arguments::parse().config.load()?;
     let progress = start(&config.run)?;
-    let summary = evaluate(&config, &progress)?;
+    let summary = evaluate(&config, None, &progress)?;
     println!(
-        "{:<14} {:<6} {:<8} {:>22} {:>12} {:>8}",
-        "model", "split", "decoding", "first attempt", "within k", "format"
+        "{:<14} {:<8} {:<8} {:>22} {:>12} {:>8}",
+        "model", "split", "decoding", "first attempt", "within k", "tokens"
     );
     for evaluation in &summary.evaluations {
         for result in &evaluation.results {
             let first = result.first_attempt;
             println!(
-                "{:<14} {:<6} {:<8} {:>6.1} % [{:>4.1}, {:>4.1}] {:>10.1} % {:>6.1} %",
+                "{:<14} {:<8} {:<8} {:>6.1} % [{:>4.1}, {:>4.1}] {:>10.1} % {:>8.1}",
                 evaluation.name,
                 result.split,
                 result.decoding,
@@ -43,7 +43,7 @@ fn run() -> Result<()> {
                 100.0 * first.low,
                 100.0 * first.high,
                 100.0 * result.within_attempts.rate,
-                100.0 * result.format_errors.rate,
+                result.answer_length.mean_tokens,
             );
         }
     }

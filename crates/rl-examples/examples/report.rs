@@ -1,4 +1,4 @@
-//! Writes the report of the central experiment from the records of its runs.
+//! Writes the report of an experiment from the records of its runs.
 //!
 //! `cargo run --release -p rl-examples --example report -- --config configs/report/tiny.toml`
 
@@ -9,9 +9,9 @@ use clap::Parser;
 use rl_examples::ConfigArgs;
 use rl_examples::report::{ReportConfig, write_report};
 
-/// Says which published effects showed: forgetting in SFT, recovery by RL, and what happened to the weights.
+/// Says what an experiment found; its config's `experiment` names which one.
 ///
-/// Reads what `sft`, `rl`, `evaluate` and `angles` left behind and trains nothing. Writes report.html, one file that
+/// Reads what training, evaluation and analysis left behind and trains nothing. Writes report.html, one file that
 /// needs no network, and summary.json with every number of it. The same records give the same files.
 #[derive(Parser)]
 struct Arguments {
@@ -25,10 +25,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let config: ReportConfig = Arguments::parse().config.load()?;
-    let (numbers, path) = write_report(&config)?;
-    for claim in &numbers.claims {
-        println!("{:<8} {:<26} {}", claim.id, claim.verdict.label(), claim.statement);
-    }
+    let (lines, path) = write_report(&config)?;
+    lines.iter().for_each(|line| println!("{line}"));
     println!("see {}", path.display());
     Ok(())
 }

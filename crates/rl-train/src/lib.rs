@@ -28,10 +28,10 @@ mod unpaired;
 
 pub use config::{
     ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, DistillConfig, Dtype, DynamicSampling,
-    EnvironmentConfig, EvaluationConfig, Goal, HeadInit, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig,
-    ParameterGroup, PreferenceConfig, PromptsConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig,
-    RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig, TeacherConfig, TrainingConfig, TurnAdvantage,
-    UnpairedConfig, UpdateConfig, ValidationConfig, ValueHeadConfig,
+    EvaluationConfig, Goal, HeadInit, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig, ParameterGroup,
+    PreferenceConfig, PromptsConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig, RolloutConfig,
+    RunConfig, SelectionConfig, SftConfig, TaskConfig, TeacherConfig, TrainingConfig, TurnAdvantage, UnpairedConfig,
+    UpdateConfig, ValidationConfig, ValueHeadConfig,
 };
 pub use distill::{Distill, DistillTrainer};
 pub use error::{Error, Result};

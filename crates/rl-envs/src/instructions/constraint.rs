@@ -119,6 +119,23 @@ impl ConstraintKind {
         ConstraintKind::EndWith,
         ConstraintKind::JsonKeys,
     ];
+
+    /// Its name in configs and records.
+    pub fn label(self) -> &'static str {
+        match self {
+            ConstraintKind::Sentences => "sentences",
+            ConstraintKind::BulletPoints => "bullet_points",
+            ConstraintKind::NumberedList => "numbered_list",
+            ConstraintKind::LowerCase => "lower_case",
+            ConstraintKind::Include => "include",
+            ConstraintKind::Avoid => "avoid",
+            ConstraintKind::AtMostWords => "at_most_words",
+            ConstraintKind::AtLeastWords => "at_least_words",
+            ConstraintKind::BeginWith => "begin_with",
+            ConstraintKind::EndWith => "end_with",
+            ConstraintKind::JsonKeys => "json_keys",
+        }
+    }
 }
 
 impl Constraint {

@@ -126,4 +126,9 @@ impl Environment for Instructions {
         let Some(episode) = &self.episode else { return Value::Null };
         json!({ "instruction": episode.instruction, "outcome": episode.outcome })
     }
+
+    /// The kind of the constraint.
+    fn task_kind(&self) -> Option<&'static str> {
+        self.instruction().map(|instruction| instruction.constraint.kind().label())
+    }
 }

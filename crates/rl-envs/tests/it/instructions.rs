@@ -352,3 +352,18 @@ proptest! {
         prop_assert_eq!(outcome == Outcome::Empty, !text.chars().any(char::is_alphanumeric));
     }
 }
+
+#[test]
+fn a_task_is_of_the_kind_that_its_constraint_has() {
+    let mut environment = instructions(Split::HeldOut);
+    assert_eq!(environment.task_kind(), None);
+    let mut seen = BTreeSet::new();
+    for index in 0..200 {
+        environment.reset(1, index).unwrap();
+        let kind = environment.instruction().unwrap().constraint.kind();
+        // The name is the one that configs are written with.
+        assert_eq!(environment.task_kind(), serde_json::to_value(kind).unwrap().as_str());
+        seen.insert(kind);
+    }
+    assert_eq!(seen.len(), ConstraintKind::ALL.len());
+}

@@ -13,8 +13,6 @@ fn evaluation_configs_are_valid() {
         assert!(file.extension().is_some_and(|extension| extension == "toml"), "{}", file.display());
         let config: EvaluationConfig = rl_track::config::load(&file, &[]).unwrap();
         config.validate().unwrap();
-        config.decodings.iter().try_for_each(|decoding| decoding.sampling.validate()).unwrap();
-        config.splits.iter().try_for_each(|split| config.environment_of(split).validate()).unwrap();
         count += 1;
     }
     assert!(2 <= count, "{count} files in {}", folder.display());

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use rl_data::{CHATML, ChatTemplate, Renderer, train_tokenizer};
-use rl_envs::general_points::{Deck, GeneralPointsConfig};
-use rl_eval::{EvaluationConfig, Summary, evaluate, read_summary};
+use rl_data::{CHATML, ChatTemplate, Message, Renderer, Role, train_tokenizer};
+use rl_envs::EnvironmentConfig;
+use rl_envs::general_points::Deck;
+use rl_envs::instructions::Prompts;
+use rl_eval::{AnswerScorer, EvaluationConfig, Summary, evaluate, read_summary};
 use rl_models::checkpoint::{SideFiles, save_folder};
 use rl_models::{Decoder, ModelConfig};
 use rl_track::Progress;
@@ -52,19 +54,23 @@ fn config(root: &Path, changes: &[&str]) -> EvaluationConfig {
         run = "{root}/evaluation"
         device = "cpu"
         seed = 9
-        num_hands = 12
+        num_tasks = 12
         checkpoints_of = "{root}/train"
         models = {{ base = "{root}/elsewhere/base" }}
-        environment = {{ num_cards = 2, target = 8, template = "compact", max_attempts = 2 }}
         training_data = "{root}/data.jsonl"
         transcripts = 3
         select = {{ split = "id", decoding = "greedy" }}
         [[splits]]
         name = "id"
-        treat_face_cards_as_10 = true
-        ood = false
+        environment = {{ name = "general_points", num_cards = 2, target = 8, template = "compact", max_attempts = 2 }}
         [[splits]]
         name = "ood"
+        [splits.environment]
+        name = "general_points"
+        num_cards = 2
+        target = 8
+        template = "compact"
+        max_attempts = 2
         treat_face_cards_as_10 = false
         ood = true
         [[decodings]]
@@ -81,7 +87,7 @@ fn config(root: &Path, changes: &[&str]) -> EvaluationConfig {
 }
 
 fn run(root: &Path) -> Summary {
-    evaluate(&config(root, &[]), &Progress::hidden()).unwrap()
+    evaluate(&config(root, &[]), None, &Progress::hidden()).unwrap()
 }
 
 #[test]
@@ -102,16 +108,21 @@ fn an_evaluation_counts_links_and_goes_on_where_it_was_stopped() {
             // An untrained model solves nothing: two answers to each of twelve hands, all of them without a formula.
             assert_eq!((result.first_attempt.successes, result.first_attempt.trials), (0, 12));
             assert_eq!((result.within_attempts.successes, result.within_attempts.trials), (0, 12));
-            assert_eq!(result.format_errors.trials, 24);
             assert_eq!(result.outcomes.values().sum::<u64>(), 24);
-            assert_eq!(result.format_errors.successes, result.outcomes.get("illegal_formula").copied().unwrap_or(0));
+            let illegal = result.outcome_share("illegal_formula").unwrap();
+            assert_eq!((illegal.successes, illegal.trials), (result.outcomes["illegal_formula"], 24));
+            assert!(result.by_kind.is_empty() && result.model_rewards.is_none());
+            assert!((1.0..=8.0).contains(&result.answer_length.mean_tokens));
+            assert_eq!(result.answer_length.truncated.trials, 24);
             assert!(result.solved_first.is_empty());
             assert_eq!(result.transcripts.len(), 3);
             assert!(result.transcripts.iter().all(|transcript| transcript.messages.len() == 4));
         }
         // The share of hands seen in training, counted again from the deck.
-        let game = GeneralPointsConfig { max_attempts: 2, ..config(root, &[]).environment };
-        let deck = Deck::new(&game).unwrap();
+        let EnvironmentConfig::GeneralPoints(game) = &config(root, &[]).splits[0].environment else {
+            panic!("the game")
+        };
+        let deck = Deck::new(game).unwrap();
         let seen = (0..12).filter(|&index| {
             let mut values = deck.deal(9, index).unwrap().numbers().to_vec();
             values.sort_unstable();
@@ -159,7 +170,7 @@ fn slots_do_not_change_an_evaluation() {
     let sampled = |run: &str, slots: &str| {
         let run = format!("run=\"{}/{run}\"", folder.path().display());
         let slots = format!("decodings.1.sampling.num_slots={slots}");
-        let summary = evaluate(&config(folder.path(), &[&run, &slots]), &Progress::hidden()).unwrap();
+        let summary = evaluate(&config(folder.path(), &[&run, &slots]), None, &Progress::hidden()).unwrap();
         summary.evaluations
     };
     assert_eq!(sampled("a", "1"), sampled("b", "12"));
@@ -179,29 +190,98 @@ fn wrong_input_is_named() {
         (inside("training_data", "bare.jsonl"), "no `values` list"),
         ("select.split=\"elsewhere\"".into(), "select.split"),
         ("select.decoding=\"beam\"".into(), "select.decoding"),
-        ("num_hands=0".into(), "num_hands"),
+        ("num_tasks=0".into(), "num_tasks"),
         ("splits.1.name=\"id\"".into(), "is given twice"),
         ("decodings.1.name=\"greedy\"".into(), "is given twice"),
         (inside("models.step-000010", "elsewhere/base"), "not begin with `step-`"),
         ("decodings.0.sampling.num_slots=0".into(), "num_slots"),
     ];
     for (change, expected) in cases {
-        let message = evaluate(&config(root, &[&change]), &Progress::hidden()).unwrap_err().to_string();
+        let message = evaluate(&config(root, &[&change]), None, &Progress::hidden()).unwrap_err().to_string();
         assert!(message.contains(expected), "`{message}` should contain `{expected}`");
         assert!(!root.join("evaluation").exists(), "{change}: the folder of results was made");
     }
     let mut outside = config(root, &[]);
     outside.models.insert("../base".into(), root.join("elsewhere/base"));
-    let message = evaluate(&outside, &Progress::hidden()).unwrap_err().to_string();
+    let message = evaluate(&outside, None, &Progress::hidden()).unwrap_err().to_string();
     assert!(message.contains("usable as a file name"), "{message}");
 
     // Weights that cannot be read: found out when their turn comes; nothing under the name of a result.
     let weights = root.join("elsewhere/base/model.safetensors");
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..bytes.len() - 5]).unwrap();
-    let message = evaluate(&config(root, &[]), &Progress::hidden()).unwrap_err().to_string();
+    let message = evaluate(&config(root, &[]), None, &Progress::hidden()).unwrap_err().to_string();
     assert!(message.contains("base/model.safetensors"), "{message}");
     for name in ["models", "evaluation.json", "best", "last"] {
         assert!(!root.join("evaluation").join(name).exists(), "{name} was made");
     }
+}
+
+/// Scores an answer by the prompt's length, and fails where it is told to.
+struct ByPrompt {
+    fails: bool,
+}
+
+impl AnswerScorer for ByPrompt {
+    fn score(&self, answers: &[(&[Message], &str)]) -> Result<Vec<f64>, Box<dyn std::error::Error + Send + Sync>> {
+        if self.fails {
+            return Err("out of order".into());
+        }
+        let score = |(prompt, _): &(&[Message], &str)| {
+            assert_eq!((prompt.len(), prompt[0].role), (1, Role::User));
+            prompt[0].content.len() as f64
+        };
+        Ok(answers.iter().map(score).collect())
+    }
+}
+
+#[test]
+fn instructions_are_counted_by_kind_and_scored() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    prepare(root);
+    let text = format!(
+        r#"
+        run = "{root}/instructions"
+        device = "cpu"
+        seed = 9
+        num_tasks = 12
+        models = {{ base = "{root}/elsewhere/base" }}
+        transcripts = 1
+        reward_model = "{root}/elsewhere"
+        select = {{ split = "held_out", decoding = "greedy" }}
+        [[splits]]
+        name = "held_out"
+        [splits.environment]
+        name = "instructions"
+        prompts = {{ split = "held_out", kinds = ["lower_case", "avoid"] }}
+        reward = {{ obeyed = 1.0, violated = 0.0, off_topic = 0.0, empty = 0.0 }}
+        [[decodings]]
+        name = "greedy"
+        sampling = {{ max_new_tokens = 6, temperature = 0.0, num_slots = 4 }}
+        "#,
+        root = root.display()
+    );
+    let config: EvaluationConfig = rl_track::config::parse(&text, "evaluation.toml", &[]).unwrap();
+    let without = evaluate(&config, None, &Progress::hidden()).unwrap_err().to_string();
+    assert!(without.contains("go together"), "{without}");
+    let failed = evaluate(&config, Some(&ByPrompt { fails: true }), &Progress::hidden()).unwrap_err().to_string();
+    assert!(failed.contains("out of order"), "{failed}");
+
+    let summary = evaluate(&config, Some(&ByPrompt { fails: false }), &Progress::hidden()).unwrap();
+    let result = summary.evaluations[0].result("held_out", "greedy").unwrap();
+    let EnvironmentConfig::Instructions(task) = &config.splits[0].environment else { panic!("instructions") };
+    let prompts = Prompts::new(&task.prompts).unwrap();
+    let mut trials = std::collections::BTreeMap::new();
+    for index in 0..12 {
+        let instruction = prompts.instruction(9, index);
+        *trials.entry(instruction.constraint.kind().label().to_owned()).or_insert(0) += 1;
+        let reward = result.model_rewards.as_ref().unwrap()[index as usize];
+        assert_eq!(reward, instruction.prompt().len() as f64);
+    }
+    let found: std::collections::BTreeMap<String, u64> =
+        result.by_kind.iter().map(|(kind, share)| (kind.clone(), share.trials)).collect();
+    assert_eq!(found, trials);
+    assert_eq!(result.by_kind.values().map(|share| share.successes).sum::<u64>(), result.first_attempt.successes);
+    assert_eq!(result.max_attempts, 1);
 }

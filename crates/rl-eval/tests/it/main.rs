@@ -2,4 +2,5 @@
 
 mod config_files;
 mod evaluation;
+mod paired;
 mod proportion;

@@ -1,62 +1,32 @@
-//! The report of the central experiment: what supervised fine-tuning forgot, what reinforcement learning gave back, and
-//! what happened to the weights.
-//!
-//! [`write_report`] reads the records of finished runs and trains or plays nothing. Every number goes through
-//! [`Numbers`], which is both `summary.json` and what the page prints; so the two cannot disagree, and the same records
-//! give the same bytes.
+//! Reports of experiments: what was found, drawn and tabled from the records of finished runs.
 
-mod angles;
-mod charts;
-mod claims;
-mod config;
-mod inputs;
-mod judge;
-mod numbers;
-mod page;
-mod paired;
-mod weights;
-
-#[cfg(test)]
-mod tests;
+pub mod rl_heals;
+mod words;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use rl_track::atomic::write_atomically;
+use serde::{Deserialize, Serialize};
 
-pub use angles::{AnglesConfig, checkpoint_of};
-pub use claims::{Claim, Verdict};
-pub use config::{ReportConfig, RlRuns, Splits, Stages};
-pub use inputs::{Inputs, RlRecord};
-pub use numbers::{
-    AdvantageNumbers, CheckpointNumbers, Headline, Numbers, Provenance, RlNumbers, RunProvenance, SftNumbers,
-    StageNumbers,
-};
-pub use paired::PairedTest;
-pub use weights::{PairNumbers, UpdateNumbers, WeightNumbers};
+/// A report's TOML file; `experiment` says of what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "experiment", rename_all = "snake_case")]
+pub enum ReportConfig {
+    /// What supervised fine-tuning forgot and reinforcement learning gave back.
+    RlHeals(rl_heals::ReportConfig),
+}
 
-/// Reads the records that `config` names and writes `report.html`, `summary.json` and two charts under `figures/`; gives
-/// the numbers and the page's path.
+/// Writes the page and its numbers; gives lines for the terminal and the page's path.
 ///
 /// # Errors
-/// A setting out of range, a record that is missing or unreadable (named), a stage, split or decoding that the
-/// evaluations do not hold, or a folder that cannot be written to. No file is ever half-written.
-pub fn write_report(config: &ReportConfig) -> Result<(Numbers, PathBuf)> {
-    config.validate()?;
-    let inputs = Inputs::read(config)?;
-    let numbers = Numbers::new(config, &inputs)?;
-    let mut json = serde_json::to_vec_pretty(&numbers)?;
-    json.push(b'\n');
-    std::fs::create_dir_all(&config.run)
-        .map_err(|error| anyhow::anyhow!("cannot create {}: {error}", config.run.display()))?;
-    write_atomically(&config.run.join("summary.json"), &json)?;
-    // The two charts one shows to others, as files of their own.
-    let figures = config.run.join("figures");
-    std::fs::create_dir_all(&figures)
-        .map_err(|error| anyhow::anyhow!("cannot create {}: {error}", figures.display()))?;
-    write_atomically(&figures.join("accuracy.svg"), charts::accuracy(config, &numbers).to_svg().as_bytes())?;
-    write_atomically(&figures.join("stages.svg"), charts::stages(config, &numbers).to_svg().as_bytes())?;
-    let path = config.run.join("report.html");
-    page::page(config, &inputs, &numbers).write(&path)?;
-    Ok((numbers, path))
+/// As the report's own `write_report`.
+pub fn write_report(config: &ReportConfig) -> Result<(Vec<String>, PathBuf)> {
+    match config {
+        ReportConfig::RlHeals(config) => {
+            let (numbers, path) = rl_heals::write_report(config)?;
+            let line =
+                |claim: &rl_heals::Claim| format!("{:<8} {:<26} {}", claim.id, claim.verdict.label(), claim.statement);
+            Ok((numbers.claims.iter().map(line).collect(), path))
+        }
+    }
 }

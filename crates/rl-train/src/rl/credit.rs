@@ -4,14 +4,13 @@
 //! estimators of `rl_core` take either.
 
 use rl_core::advantages::{TokenAdvantages, whiten};
-use rl_core::kl::kl_estimates;
+use rl_core::kl::{kl_estimates, sequence_mean_kl};
 use rl_core::policy_loss::{PolicyInputs, PolicyObjective};
 use rl_core::random::RandomKey;
 use rl_core::returns::episode_gae;
 use rl_core::rewards::{RewardInputs, RewardStep, Rewards};
 use rl_core::rows::Rows;
 use rl_core::selection::{Selection, drop_high_kl, entropy_threshold, keep_high_entropy};
-use rl_torch::kernels::training_numerics;
 use serde::Serialize;
 
 use super::experience::{Experience, Minibatch};
@@ -63,7 +62,7 @@ impl Rl {
         if advantages_first {
             self.set_advantages(rollout, experience)?;
         }
-        let minibatches = self.minibatches(trajectories, experience, advantages_first)?;
+        let mut minibatches = self.minibatches(trajectories, experience, advantages_first)?;
         if self.needs_scoring() {
             for minibatch in &minibatches {
                 self.score_tokens(trajectories, experience, minibatch)?;
@@ -72,7 +71,10 @@ impl Rl {
         if !advantages_first {
             self.set_advantages(rollout, experience)?;
         }
-        self.select(step, experience, &minibatches)?;
+        for minibatch in &mut minibatches {
+            experience.count(minibatch, self.config.acts_by_turn())?;
+        }
+        self.select(step, experience)?;
         Ok(minibatches)
     }
 
@@ -104,14 +106,7 @@ impl Rl {
         let skips = advantages_known && !other_terms && !self.needs_scoring();
         let teaches =
             |index: usize| !skips || experience.labels[index].clone().any(|label| experience.advantages[label] != 0.0);
-        experience.minibatches(
-            trajectories,
-            config.updates.per_epoch,
-            config.training.micro_batch_tokens,
-            config.acts_by_turn(),
-            config.turn_advantage.is_some(),
-            teaches,
-        )
+        experience.minibatches(trajectories, config.updates.per_epoch, config.training.micro_batch_tokens, teaches)
     }
 
     /// One pass of policy, reference and critic over the micro-batches of an update, nothing recorded.
@@ -127,8 +122,13 @@ impl Rl {
         for chosen in &minibatch.micro_batches {
             let rows: Vec<&TrainingRow> = chosen.iter().map(|&index| &trajectories[index].row).collect();
             let micro = MicroBatch::new(self.policy.decoder(), &rows, (0..rows.len()).collect())?;
-            let ours = training_numerics(|| tch::no_grad(|| self.forward(&micro, chosen, trajectories, with_entropy)))?;
-            scatter(&to_host(&ours.log_probs)?, chosen, experience, labels, |e| &mut e.old_log_probs);
+            let ours = tch::no_grad(|| self.forward(&micro, chosen, trajectories, with_entropy))?;
+            let row_ids = || micro.row_ids(&rows);
+            let log_probs = to_host(&ours.log_probs)?;
+            if self.kl_in_reward() {
+                finite("log_probs", &log_probs, row_ids)?; // else a matter of the update, which may skip it
+            }
+            scatter(&log_probs, chosen, experience, labels, |e| &mut e.old_log_probs);
             if let Some(entropies) = &ours.entropies {
                 scatter(&to_host(entropies)?, chosen, experience, labels, |e| &mut e.entropies);
             }
@@ -136,7 +136,9 @@ impl Rl {
                 let ranges = if by_turn { &experience.turns } else { &experience.labels };
                 let total = ranges.last().map_or(0, |range| range.end);
                 experience.values.resize(total, 0.0);
-                let mut host = to_host(values)?.into_iter();
+                let host = to_host(values)?;
+                finite("values", &host, row_ids)?;
+                let mut host = host.into_iter();
                 for &index in chosen {
                     for place in ranges[index].clone() {
                         experience.values[place] = host.next().unwrap_or(f32::NAN);
@@ -145,10 +147,13 @@ impl Rl {
             }
             if let Some(reference) = &self.reference {
                 let temperature = self.config.log_prob_temperature();
-                let log_probs = reference.run(&self.policy, |decoder| {
-                    training_numerics(|| tch::no_grad(|| micro.log_probs(decoder, temperature)))
-                })?;
-                scatter(&to_host(&log_probs)?, chosen, experience, labels, |e| &mut e.ref_log_probs);
+                let log_probs =
+                    reference.run(&self.policy, |decoder| tch::no_grad(|| micro.log_probs(decoder, temperature)))?;
+                let log_probs = to_host(&log_probs)?;
+                if self.kl_in_reward() {
+                    finite("ref_log_probs", &log_probs, row_ids)?;
+                }
+                scatter(&log_probs, chosen, experience, labels, |e| &mut e.ref_log_probs);
             }
         }
         Ok(())
@@ -230,13 +235,15 @@ impl Rl {
     }
 
     /// Importance weights, and the tokens that are left out of the loss or treated apart.
-    fn select(&self, step: u64, experience: &mut Experience, minibatches: &[Minibatch]) -> Result<()> {
+    fn select(&self, step: u64, experience: &mut Experience) -> Result<()> {
         let config = &self.config;
-        let trained: Vec<usize> =
-            minibatches.iter().flat_map(|batch| batch.micro_batches.iter().flatten().copied()).collect();
         let Some(old) = experience.old_log_probs.clone() else { return Ok(()) };
         let lengths = experience.lengths();
         let mask = &experience.mask;
+        if let (Some(kl), Some(reference)) = (&config.kl, &experience.ref_log_probs) {
+            let estimates = kl_estimates(&old, reference, mask, kl.penalty)?;
+            experience.rollout_kl = Some(sequence_mean_kl(&estimates, mask, &lengths)?);
+        }
         let mut kept = vec![true; mask.len()];
         let mut keep =
             |selection: Selection| kept.iter_mut().zip(selection.keep).for_each(|(kept, keep)| *kept &= keep);
@@ -259,11 +266,18 @@ impl Rl {
         let inputs = PolicyInputs::new(&old, &old, &experience.advantages, mask, &lengths);
         let key = RandomKey::new(config.seed, "covariance").at(step);
         let selected = config.objective.select_tokens(&inputs, key)?;
-        experience.kept = (!trained.is_empty() && kept.contains(&false)).then_some(kept);
+        experience.kept = kept.contains(&false).then_some(kept);
         experience.importance = importance;
         experience.selected = selected;
         Ok(())
     }
+}
+
+/// Refuses numbers of a micro-batch that advantages are made of, with the rows that made them.
+fn finite(name: &'static str, host: &[f32], rows: impl Fn() -> Vec<u64>) -> Result<()> {
+    let Some(index) = host.iter().position(|number| !number.is_finite()) else { return Ok(()) };
+    let value = f64::from(host[index]);
+    Err(Error::from(rl_core::Error::NonFinite { name, index, value }).in_rows(rows()))
 }
 
 /// Puts the numbers of a micro-batch's labels into their places.

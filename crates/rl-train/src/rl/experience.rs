@@ -27,6 +27,8 @@ pub(crate) struct Experience {
     pub values: Vec<f32>,
     pub returns: Vec<f32>,
     pub advantages: Vec<f32>,
+    /// Divergence of the rollout's policy from the reference: token mean per answer, then mean over answers.
+    pub rollout_kl: Option<f64>,
     pub token_weights: Option<Vec<f64>>,
     pub importance: Option<Vec<f64>>,
     /// Tokens whose loss counts; the others stay in the denominators.
@@ -38,10 +40,12 @@ pub(crate) struct Experience {
 /// One optimizer step of a rollout: its micro-batches as indices of trajectories, and its denominators.
 #[derive(Debug)]
 pub(crate) struct Minibatch {
+    /// Everyone whose tokens the denominators count, also those that need not go through the model.
+    share: Vec<usize>,
     pub micro_batches: Vec<Vec<usize>>,
     pub counts: StepCounts,
-    /// Values that the critic learns from.
-    pub num_values: usize,
+    /// Turns that the critic learns from, when it judges turns.
+    pub num_turns: usize,
 }
 
 impl Experience {
@@ -88,15 +92,13 @@ impl Experience {
         chosen.iter().map(|&index| self.labels[index].len()).collect()
     }
 
-    /// Splits the trajectories of each update into micro-batches. Denominators count all that the mask leaves, also
-    /// trajectories for which `trains` is false: they add nothing to the gradient and do not go through the model.
+    /// Splits the trajectories of each update into micro-batches. Those for which `trains` is false add nothing to the
+    /// gradient and do not go through the model. Denominators are still to be counted.
     pub fn minibatches(
         &self,
         trajectories: &[Trajectory],
         updates: usize,
         micro_batch_tokens: usize,
-        by_turn: bool,
-        values_by_turn: bool,
         trains: impl Fn(usize) -> bool,
     ) -> Result<Vec<Minibatch>> {
         let used: Vec<usize> = (0..trajectories.len()).filter(|&index| self.is_used(index)).collect();
@@ -112,17 +114,23 @@ impl Experience {
             let batches = micro_batches(&rows, micro_batch_tokens).into_iter();
             let micro_batches: Vec<Vec<usize>> =
                 batches.map(|batch| batch.into_iter().map(|row| share[passing[row]]).collect()).collect();
-            let mask = self.gather(&self.mask, share);
-            let mut counts = StepCounts::of_micro_batch(&mask, &self.rows(share, by_turn))?;
-            counts.num_micro_batches = micro_batches.len();
-            let num_values = if values_by_turn {
-                share.iter().map(|&index| self.turns[index].len()).sum()
-            } else {
-                counts.num_tokens
-            };
-            minibatches.push(Minibatch { micro_batches, counts, num_values });
+            let num_turns = share.iter().map(|&index| self.turns[index].len()).sum();
+            minibatches.push(Minibatch {
+                share: share.to_vec(),
+                micro_batches,
+                counts: StepCounts::default(),
+                num_turns,
+            });
         }
         Ok(minibatches)
+    }
+
+    /// Counts the denominators of an update by the mask as it stands.
+    pub fn count(&self, minibatch: &mut Minibatch, by_turn: bool) -> Result<()> {
+        let mask = self.gather(&self.mask, &minibatch.share);
+        minibatch.counts = StepCounts::of_micro_batch(&mask, &self.rows(&minibatch.share, by_turn))?;
+        minibatch.counts.num_micro_batches = minibatch.micro_batches.len();
+        Ok(())
     }
 
     /// Weights of the loss over the labels of the chosen trajectories.

@@ -150,6 +150,9 @@ pub(super) fn experience_metrics(row: MetricsRow, experience: &Experience, advan
             .with("sampler_gap_max", gaps.iter().copied().fold(0.0, f64::max))
             .with("sampler_gap_mean", gaps.iter().sum::<f64>() / gaps.len().max(1) as f64);
     }
+    if let Some(kl) = experience.rollout_kl {
+        row = row.with("rollout_kl", kl);
+    }
     if !experience.values.is_empty() {
         let wide = |numbers: &[f32]| numbers.iter().map(|&number| f64::from(number)).collect::<Vec<f64>>();
         let (values, returns) = (wide(&experience.values), wide(&experience.returns));

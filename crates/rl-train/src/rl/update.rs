@@ -93,6 +93,9 @@ impl Rl {
         is_first: bool,
         statistics: &mut UpdateStatistics,
     ) -> Result<()> {
+        if minibatch.counts.num_tokens == 0 {
+            return Ok(()); // a reward step took every answer of this share out of the loss
+        }
         self.learner.zero_grad()?;
         if let Some(Critic::Own(own)) = &self.critic {
             own.learner.zero_grad()?;
@@ -226,7 +229,7 @@ impl Rl {
         let mask = if by_turn { vec![true; host.len()] } else { experience.gather(&experience.mask, chosen) };
         // Tokens are reduced as in the policy loss, turns by their mean.
         let weights = if by_turn {
-            vec![1.0 / minibatch.num_values as f64; host.len()]
+            vec![1.0 / minibatch.num_turns as f64; host.len()]
         } else {
             experience.loss_weights(self.config.reduction, chosen, false, &minibatch.counts)?
         };

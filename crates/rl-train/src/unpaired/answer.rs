@@ -64,15 +64,22 @@ pub(super) fn units(answers: Vec<TrainingAnswer>, is_even: bool) -> Result<Vec<V
     if !is_even {
         return Ok(answers.into_iter().map(|answer| vec![answer]).collect());
     }
+    check_both(&answers)?;
     let (good, bad): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.is_desirable);
-    if good.is_empty() || bad.is_empty() {
-        return Err(Error::UnsuitableData {
-            what: format!("{} desirable and {} undesirable answers", good.len(), bad.len()),
-            reason: "even sampling needs both; use `kto` or add the other side",
-        });
-    }
     let unit = |index: usize| vec![good[index % good.len()].clone(), bad[index % bad.len()].clone()];
     Ok((0..good.len().max(bad.len())).map(unit).collect())
+}
+
+/// Refuses answers of one verdict alone, which even sampling has nothing to compare with.
+pub(super) fn check_both(answers: &[TrainingAnswer]) -> Result<()> {
+    let good = answers.iter().filter(|answer| answer.is_desirable).count();
+    if 0 < good && good < answers.len() {
+        return Ok(());
+    }
+    Err(Error::UnsuitableData {
+        what: format!("{good} desirable and {} undesirable answers", answers.len() - good),
+        reason: "even sampling needs both; use `kto` or add the other side",
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use rl_core::preference_loss::{KtoBaseline, UnpairedLoss, UnpairedObjective, Unp
 use rl_core::random::RandomKey;
 use rl_core::statistics::RunningStatistics;
 use rl_data::{Cursor, Renderer, UnpairedRecord, read_jsonl, select};
-use rl_torch::kernels::training_numerics;
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,7 +26,7 @@ use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
 
 pub use answer::TrainingAnswer;
-use answer::{training_answers, units};
+use answer::{check_both, training_answers, units};
 
 /// A run of preference optimisation on single answers.
 pub type UnpairedTrainer = Trainer<Unpaired>;
@@ -188,15 +187,20 @@ impl Unpaired {
         resume: Option<&Saved>,
     ) -> Result<Self> {
         answers.iter().chain(held_out.iter().flat_map(|(_, answers)| answers)).try_for_each(TrainingAnswer::check)?;
-        let is_kto = config.objective.needs_mismatched();
-        for count in held_out.iter().map(|(_, answers)| answers.len()).chain([last_step(config, answers.len())]) {
-            if is_kto && count == 1 {
+        let is_even = 1 < unit_size(config);
+        if config.objective.needs_mismatched() {
+            let counts = held_out.iter().map(|(_, answers)| answers.len()).chain([last_step(config, answers.len())]);
+            if counts.into_iter().any(|count| count == 1) {
                 return Err(Error::UnsuitableData {
                     what: "1 answer in the last step or in a held-out file".into(),
                     reason: "KTO mismatches answers with each other; change `batch_size`, the length or the file",
                 });
             }
         }
+        if is_even {
+            held_out.iter().try_for_each(|(_, answers)| check_both(answers))?;
+        }
+        let units = units(answers, is_even)?;
         let reference =
             FrozenReference::load(&policy, config.reference.as_deref(), &config.model, None, device, resume)?;
         let mut learner = Learner::new(policy.parameters(), &LearnerConfig::from(&config.training))?;
@@ -206,8 +210,7 @@ impl Unpaired {
             learner.restore(&saved.folder().join(OPTIMIZER_FILE), state.learner)?;
             cursor = Some(state.cursor);
         }
-        let is_even = 1 < unit_size(config);
-        let examples = Examples::new(units(answers, is_even)?, config.seed, cursor, &config.training)?;
+        let examples = Examples::new(units, config.seed, cursor, &config.training)?;
         Ok(Unpaired { config: config.clone(), policy, reference, learner, examples, held_out })
     }
 }
@@ -268,8 +271,7 @@ impl Passes<'_> {
     fn policy(&self, rows: &[&TrainingRow], dropout: Dropout) -> Result<Vec<f64>> {
         let pass = |index: usize, micro: &MicroBatch| {
             self.policy.set_dropout(dropout(index));
-            let pass = || tch::no_grad(|| micro.log_probs(self.policy.decoder(), 1.0));
-            to_host(&training_numerics(pass)?)
+            to_host(&tch::no_grad(|| micro.log_probs(self.policy.decoder(), 1.0))?)
         };
         let sums = self.each(rows, pass);
         self.policy.set_dropout(None);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rl_data::{ChatRecord, PreferenceRecord, PromptRecord, UnpairedRecord, read_jsonl, write_jsonl};
 use rl_envs::DatasetConfig;
 use rl_envs::instructions::{DatasetRow, Instruction};
-use rl_train::{RlConfig, RunConfig, SftConfig};
+use rl_train::{PreferenceConfig, RewardModelConfig, RlConfig, RunConfig, SftConfig, UnpairedConfig};
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs").join(folder);
@@ -31,6 +31,29 @@ fn rl_configs_are_valid() {
         let config: RlConfig = rl_track::config::load(&file, &[]).unwrap();
         config.validate().unwrap();
     }
+}
+
+/// Reads and validates every file of a folder, and finds in each the command that runs it; their names.
+fn valid_presets<C: RunConfig + serde::de::DeserializeOwned>(folder: &str, example: &str) -> Vec<String> {
+    let names = files(folder).into_iter().map(|file| {
+        let config: C = rl_track::config::load(&file, &[]).unwrap();
+        config.validate().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let name = file.file_stem().unwrap().to_str().unwrap().to_string();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let command = format!("--example {example} -- --config configs/{folder}/{name}.toml");
+        assert!(text.starts_with("# ") && text.contains(&command), "{}: no header with its command", file.display());
+        assert_eq!(config.run(), Path::new(&format!("runs/{folder}/{name}")));
+        name
+    });
+    names.collect()
+}
+
+#[test]
+fn preference_presets_are_valid() {
+    let expected = ["openrlhf-dpo", "s1-dpo", "s3-dpo", "simpo", "trl-cpo", "trl-dpo", "trl-orpo", "trl-simpo"];
+    assert_eq!(valid_presets::<PreferenceConfig>("dpo", "dpo"), expected);
+    assert_eq!(valid_presets::<UnpairedConfig>("kto", "kto"), ["openrlhf-kto", "trl-kto"]);
+    assert_eq!(valid_presets::<RewardModelConfig>("reward_model", "reward_model"), ["openrlhf", "s1", "s3", "trl"]);
 }
 
 #[test]

@@ -17,9 +17,7 @@ use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use critic::{CriticConfig, CriticStart, ValueHeadConfig};
-pub use rollout::{
-    DynamicSampling, EnvironmentConfig, LongPrompts, PromptsConfig, RolloutConfig, TaskConfig, ValidationConfig,
-};
+pub use rollout::{DynamicSampling, LongPrompts, PromptsConfig, RolloutConfig, TaskConfig, ValidationConfig};
 
 use super::{ModelConfig, RunConfig, TrainingConfig, in_section};
 use crate::reward::RewardConfig;
@@ -235,6 +233,12 @@ impl RunConfig for RlConfig {
         self.objective.validate().map_err(in_section("objective"))?;
         self.validate_kl()?;
         self.validate_selection()?;
+        let has_prompts = matches!(self.rollout.task, TaskConfig::Prompts(_));
+        let message = "is needed for prompts: nothing else says what an answer is worth";
+        ensure(self.reward.is_some() || !has_prompts, "reward", "absent", message)?;
+        let kl_in_reward = self.kl.is_some_and(|kl| kl.place == KlPlace::Reward);
+        let message = "turns have no reward per token; put the divergence into the loss";
+        ensure(!kl_in_reward || self.turn_advantage.is_none(), "kl.place", "reward", message)?;
         if let Some(reward) = &self.reward {
             reward.validate().map_err(|error| error.within("reward"))?;
         }

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use rl_core::rewards::GroupFilter;
-use rl_envs::Environment;
-use rl_envs::general_points::{GeneralPoints, GeneralPointsConfig};
-use rl_envs::instructions::{Instructions, InstructionsConfig};
+use rl_envs::EnvironmentConfig;
 use rl_models::generate::SamplingConfig;
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
@@ -49,16 +47,6 @@ pub enum TaskConfig {
     },
     /// Prompts of a file, rewarded by the `[reward]` section.
     Prompts(PromptsConfig),
-}
-
-/// An environment by `name`, with its own settings beside it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case")]
-pub enum EnvironmentConfig {
-    /// Cards to a target number.
-    GeneralPoints(GeneralPointsConfig),
-    /// Short instructions with a checkable demand.
-    Instructions(InstructionsConfig),
 }
 
 /// A file of prompts.
@@ -108,42 +96,16 @@ pub struct ValidationConfig {
     pub task: TaskConfig,
     /// Seed of the environment; another than the run's.
     pub seed: u64,
-    /// How many, the first of the file or of the environment.
+    /// How many: the first episodes of the environment, or prompts of the file in the order that `seed` gives.
     pub num_prompts: usize,
     /// How tokens are drawn; temperature 0 is greedy.
     pub sampling: SamplingConfig,
 }
 
-impl EnvironmentConfig {
-    /// Checks what types cannot.
-    ///
-    /// # Errors
-    /// What the environment refuses.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        match self {
-            EnvironmentConfig::GeneralPoints(config) => config.validate().map_err(refused("environment")),
-            EnvironmentConfig::Instructions(config) => {
-                Instructions::new(config).map(drop).map_err(refused("environment"))
-            }
-        }
-    }
-
-    /// A new environment.
-    ///
-    /// # Errors
-    /// What the environment refuses.
-    pub fn build(&self) -> rl_envs::Result<Box<dyn Environment>> {
-        Ok(match self {
-            EnvironmentConfig::GeneralPoints(config) => Box::new(GeneralPoints::new(config.clone())?),
-            EnvironmentConfig::Instructions(config) => Box::new(Instructions::new(config)?),
-        })
-    }
-}
-
 impl TaskConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         match self {
-            TaskConfig::Environment { environment } => environment.validate(),
+            TaskConfig::Environment { environment } => environment.validate().map_err(refused("environment")),
             TaskConfig::Prompts(prompts) => {
                 ensure(0 < prompts.max_length, "max_length", prompts.max_length, "must be positive")
             }

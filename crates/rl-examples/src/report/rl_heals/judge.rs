@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use rl_eval::PairedTest;
 
 use super::charts::STARTS;
 use super::claims::{self, Claim, LossMinimum};
 use super::config::ReportConfig;
 use super::inputs::{Inputs, model, result};
 use super::numbers::{RlNumbers, SftNumbers, checkpoints};
-use super::paired::PairedTest;
 use super::weights::{self, WeightNumbers};
 
 /// All claims, in the order of the page.
@@ -30,7 +30,7 @@ pub(super) fn judge(
     };
     let test = |before: &str, after: &str, split: &str| -> Result<PairedTest> {
         let of = |name: &str| result(model(&inputs.final_evaluation, name)?, split, &config.decoding);
-        PairedTest::new((&label(before), of(before)?), (&label(after), of(after)?))
+        Ok(PairedTest::new((&label(before), of(before)?), (&label(after), of(after)?))?)
     };
     let (id, ood) = (config.splits.id.as_str(), config.splits.ood.as_str());
     let best_to_last = test(&stages.best, &stages.last, ood)?;

@@ -8,7 +8,7 @@ use rl_analysis::{Comparison, Pair};
 use serde::Serialize;
 
 use super::claims::{Claim, Verdict, claim};
-use super::paired::percent;
+use crate::report::words::percent;
 
 /// Mean relative change of singular values up to which they are called stable. The published value is about 0.003.
 const STABLE_DRIFT: f64 = 0.01;

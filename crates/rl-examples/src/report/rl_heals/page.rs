@@ -9,15 +9,13 @@ use super::claims::{self, Claim};
 use super::config::ReportConfig;
 use super::inputs::Inputs;
 use super::numbers::{Numbers, StageNumbers};
-use super::paired::{percent, percent_interval};
 use super::weights::{degrees, small_percent};
+use crate::report::words::{percent, percent_interval, unbroken};
 
 /// Transcripts of each kind (solved, not solved) per stage and split.
 const TRANSCRIPTS: usize = 2;
 /// Outcome of a solved hand.
 const CORRECT: &str = "correct";
-/// A space at which no line ends.
-const NO_BREAK: char = '\u{a0}';
 
 /// The whole page.
 pub(super) fn page(config: &ReportConfig, inputs: &Inputs, numbers: &Numbers) -> Report {
@@ -34,7 +32,7 @@ pub(super) fn page(config: &ReportConfig, inputs: &Inputs, numbers: &Numbers) ->
 }
 
 fn introduction(report: &mut Report, config: &ReportConfig, inputs: &Inputs, numbers: &Numbers) {
-    let game = &inputs.final_config.environment;
+    let game = &inputs.game;
     report.paragraph(&format!(
         "A language model plays GeneralPoints: combine {} cards to {}. Supervised fine-tuning (SFT) shows it one rule \
          for the face cards (in distribution, ID: jack, queen and king count as 10). The other rule (out of \
@@ -95,7 +93,7 @@ fn stages(report: &mut Report, config: &ReportConfig, inputs: &Inputs, numbers: 
             "All stages play the same {} hands per split (seed {played}). The best checkpoint was chosen on other \
              hands (seed {chosen}), so its lead here is not one of luck in choosing. Whiskers and brackets are 95 % \
              Wilson intervals.",
-            inputs.final_evaluation.num_hands
+            inputs.final_evaluation.num_tasks
         )
     };
     report.paragraph(&note);
@@ -142,17 +140,6 @@ fn interval(share: &Proportion) -> String {
     unbroken(&format!("{:.1} [{:.1}, {:.1}]", 100.0 * share.rate, 100.0 * share.low, 100.0 * share.high))
 }
 
-/// Keeps a number, its unit and its interval on one line.
-fn unbroken(text: &str) -> String {
-    let mut is_inside = false;
-    let keep = |letter: char| {
-        is_inside = (is_inside || letter == '[') && letter != ']';
-        if is_inside && letter == ' ' { NO_BREAK } else { letter }
-    };
-    let text: String = text.chars().map(keep).collect();
-    text.replace(" %", "\u{a0}%").replace(" [", "\u{a0}[")
-}
-
 fn fine_tuning(report: &mut Report, config: &ReportConfig, inputs: &Inputs, numbers: &Numbers) {
     report.heading("Supervised fine-tuning");
     report.figure(
@@ -161,7 +148,7 @@ fn fine_tuning(report: &mut Report, config: &ReportConfig, inputs: &Inputs, numb
             "{} fixed hands per split, {} decoding, one attempt; bands are 95 % Wilson intervals. Step 0 is the model \
              before SFT. The best OOD checkpoint ({}) is the highest of many, so its height on these hands is \
              flattered.",
-            inputs.sft_evaluation.num_hands, config.decoding, numbers.sft.best
+            inputs.sft_evaluation.num_tasks, config.decoding, numbers.sft.best
         ),
     );
     if !numbers.sft.held_out_loss.is_empty() {
@@ -330,7 +317,7 @@ fn transcripts(report: &mut Report, config: &ReportConfig, inputs: &Inputs) {
                     .collect();
                 let outcomes: Vec<String> =
                     transcript.outcomes.iter().map(|outcome| outcome.replace('_', " ")).collect();
-                report.transcript(&format!("{stage}, hand {}: {}", transcript.hand, outcomes.join(", then ")), &turns);
+                report.transcript(&format!("{stage}, hand {}: {}", transcript.task, outcomes.join(", then ")), &turns);
             }
         }
     }

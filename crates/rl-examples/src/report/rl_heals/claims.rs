@@ -6,7 +6,8 @@
 
 use serde::Serialize;
 
-use super::paired::{ALPHA, PairedTest, p_value, percent, percent_interval, signed};
+use crate::report::words::{in_words, p_value, percent, percent_interval, signed};
+use rl_eval::{ALPHA, PairedTest};
 
 /// What the numbers say about a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,7 +73,7 @@ pub(super) fn forgetting(is_same: bool, start_to_best: &PairedTest, ood: &Paired
                     "A fall of OOD success from the best OOD checkpoint to the end of SFT is not beyond chance",
                 Verdict::NotDecidable => "Too few hands were solved by only one of the two checkpoints",
             },
-            ood.in_words(),
+            in_words(ood),
             percent_interval(&start_to_best.before_success),
             if start_to_best.fell() {
                 "above the best SFT checkpoint: here SFT only loses OOD success and has no peak of its own"
@@ -81,7 +82,7 @@ pub(super) fn forgetting(is_same: bool, start_to_best: &PairedTest, ood: &Paired
             } else {
                 "not different from the best SFT checkpoint beyond chance"
             },
-            id.in_words()
+            in_words(id)
         )
     };
     claim(
@@ -120,7 +121,7 @@ pub(super) fn recovery(forgotten: Verdict, last_to_rl: &PairedTest, peak: &Paire
         }
         Verdict::NotDecidable => "Too few hands were solved by only one of the two models".into(),
     };
-    let evidence = format!("{lead}: {}.", last_to_rl.in_words());
+    let evidence = format!("{lead}: {}.", in_words(last_to_rl));
     claim("C2a", "RL from the end of SFT restores OOD success", verdict, evidence, [last_to_rl])
 }
 
@@ -141,7 +142,7 @@ pub(super) fn ceiling(best_to_rl: &PairedTest) -> Claim {
         Verdict::NotShown => "RL from the end of SFT is neither above nor below the best OOD checkpoint beyond chance",
         Verdict::NotDecidable => "Too few hands were solved by only one of the two models",
     };
-    let evidence = format!("{lead}: {}.", best_to_rl.in_words());
+    let evidence = format!("{lead}: {}.", in_words(best_to_rl));
     claim("C2b", "RL does not exceed the OOD peak of SFT", verdict, evidence, [best_to_rl])
 }
 
@@ -158,7 +159,7 @@ pub(super) fn early_start(best_to_rl: &PairedTest) -> Claim {
         Verdict::NotShown => "A change of OOD success in RL from the best OOD checkpoint is not beyond chance",
         Verdict::NotDecidable => "Too few hands were solved by only one of the two models",
     };
-    let evidence = format!("{lead}: {}.", best_to_rl.in_words());
+    let evidence = format!("{lead}: {}.", in_words(best_to_rl));
     claim("C2c", "RL from the OOD peak of SFT lowers OOD success", verdict, evidence, [best_to_rl])
 }
 

@@ -14,6 +14,8 @@ use super::inputs::{Inputs, RlRecord, model, result};
 use super::judge::judge;
 use super::weights::WeightNumbers;
 
+/// Outcome of an answer without a usable formula.
+const FORMAT_ERROR: &str = "illegal_formula";
 /// Split of the rows that trainers write about their own steps.
 const TRAIN: &str = "train";
 /// Steps at either end of a run over which its curves are averaged for the table.
@@ -224,7 +226,7 @@ fn stages(config: &ReportConfig, inputs: &Inputs) -> Result<Vec<StageNumbers>> {
                 first_attempt: result.first_attempt,
                 within_attempts: result.within_attempts,
                 max_attempts: result.max_attempts,
-                format_errors: result.format_errors,
+                format_errors: result.outcome_share(FORMAT_ERROR)?,
                 reward_mean: result.reward_mean,
                 seen_in_training: result.seen_in_training,
                 first_attempt_unseen: result.first_attempt_unseen,
@@ -266,7 +268,7 @@ impl SftNumbers {
             let mut rows = Vec::new();
             for (step, evaluation) in &checkpoints {
                 let result = result(evaluation, split, &config.decoding)?;
-                let (first_attempt, format_errors) = (result.first_attempt, result.format_errors);
+                let (first_attempt, format_errors) = (result.first_attempt, result.outcome_share(FORMAT_ERROR)?);
                 rows.push(CheckpointNumbers { step: *step, first_attempt, format_errors });
             }
             by_split.insert(split.clone(), rows);

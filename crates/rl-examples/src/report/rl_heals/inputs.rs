@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use rl_analysis::Comparison;
-use rl_envs::general_points::GeneralPoints;
+use rl_envs::EnvironmentConfig;
+use rl_envs::general_points::{GeneralPoints, GeneralPointsConfig};
 use rl_eval::{Evaluation, EvaluationConfig, SplitResult, Summary, read_summary};
 use rl_track::run::names;
 use rl_track::{Manifest, MetricsRow, metrics};
@@ -30,6 +31,8 @@ pub struct Inputs {
     pub comparison: Comparison,
     /// Settings of the final evaluation.
     pub final_config: EvaluationConfig,
+    /// The game of the first split; the splits differ in its rule alone.
+    pub game: GeneralPointsConfig,
     /// Seed of the hands on which the best checkpoint was chosen.
     pub selection_seed: u64,
     /// Hash of every text a prompt is made from.
@@ -66,6 +69,10 @@ impl Inputs {
     /// The first file that is missing or not what it should be.
     pub fn read(config: &ReportConfig) -> Result<Self> {
         let final_config = evaluation_config(&config.final_evaluation)?;
+        let game = match final_config.splits.first().map(|split| &split.environment) {
+            Some(EnvironmentConfig::GeneralPoints(game)) => game.clone(),
+            _ => anyhow::bail!("{} is no evaluation of GeneralPoints", config.final_evaluation.display()),
+        };
         let runs = [
             ("sft", &config.sft),
             ("sft_evaluation", &config.sft_evaluation),
@@ -82,7 +89,8 @@ impl Inputs {
             rl_from_last: RlRecord::read(&config.rl.from_last)?,
             comparison: Comparison::read_json(&config.comparison)?,
             selection_seed: evaluation_config(&config.sft_evaluation)?.seed,
-            template_sha256: GeneralPoints::new(final_config.environment.clone())?.template_sha256(),
+            template_sha256: GeneralPoints::new(game.clone())?.template_sha256(),
+            game,
             final_config,
             manifests: manifests.collect::<Result<_>>()?,
         })
