@@ -30,8 +30,11 @@ const DEADLINE: Duration = Duration::from_secs(300);
 const KILLS: u64 = 3;
 const SLOW_KILLS: u64 = 20;
 
+/// Trains the run of a file; gives the exit code.
+type Train = fn(&Path) -> i32;
+
 /// What the child can train; one line per trainer.
-const METHODS: &[(&str, fn(&Path) -> i32)] = &[
+const METHODS: &[(&str, Train)] = &[
     (Sft::NAME, train_file::<Sft>),
     (Rl::NAME, train_file::<Rl>),
     (Preference::NAME, train_file::<Preference>),
@@ -158,25 +161,27 @@ pub fn is_slow() -> bool {
 ///
 /// Gives the exit code of the run.
 pub fn check<M: Method>(folder: &Path, config: impl Fn(&str) -> M::Config) -> i32 {
-    let started = Instant::now();
+    let begun = Instant::now();
     let expected_code = Process::start::<M>(&config("whole")).wait();
-    let duration = started.elapsed();
+    let duration = begun.elapsed();
     assert!([COMPLETE, ENDED_EARLY].contains(&expected_code), "exit code {expected_code}");
     let whole = folder.join("whole");
 
     let kills = if is_slow() { SLOW_KILLS } else { KILLS };
     let key = RandomKey::new(7, "kills");
-    let moment = |kill: u64| match kill % 2 {
-        0 => Moment::InCheckpoint(Duration::from_secs_f64(0.04 * key.uniform(kill).powi(2))),
-        _ => Moment::After(duration.mul_f64(key.uniform(kill))),
+    // Drawn for every process, not for every kill: a process that ends before its moment must not meet it again.
+    let moment = |started: u64| match started % 2 {
+        0 => Moment::InCheckpoint(Duration::from_secs_f64(0.04 * key.uniform(started).powi(2))),
+        _ => Moment::After(duration.mul_f64(key.uniform(started))),
     };
-    let (mut done, mut inside) = (0, 0);
+    let (mut done, mut inside, mut started) = (0, 0, 0);
     for round in 0.. {
         let name = format!("killed-{round}");
         let run = folder.join(&name);
         loop {
             let process = Process::start::<M>(&config(&name));
-            let code = if done < kills { process.kill(moment(done)) } else { Some(process.wait()) };
+            let code = if done < kills { process.kill(moment(started)) } else { Some(process.wait()) };
+            started += 1;
             if let Some(code) = code {
                 assert_eq!(code, expected_code);
                 break;
