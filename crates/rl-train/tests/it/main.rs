@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod config_files;
+mod distill;
 mod fixtures;
 mod invariance;
 mod learning;
