@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use rl_eval::{EvaluationConfig, evaluate};
+use rl_eval::{AnswerScorer, EvaluationConfig, evaluate};
+use rl_examples::answer_scorer::RewardModelScorer;
 use rl_examples::{ConfigArgs, start};
 
 /// Gives every model the same tasks of an environment and reports success rates with 95 % intervals.
@@ -26,7 +27,9 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let config: EvaluationConfig = Arguments::parse().config.load()?;
     let progress = start(&config.run)?;
-    let summary = evaluate(&config, None, &progress)?;
+    let scorer = RewardModelScorer::of(&config)?;
+    let scorer = scorer.as_ref().map(|scorer| scorer as &dyn AnswerScorer);
+    let summary = evaluate(&config, scorer, &progress)?;
     println!(
         "{:<14} {:<8} {:<8} {:>22} {:>12} {:>8}",
         "model", "split", "decoding", "first attempt", "within k", "tokens"

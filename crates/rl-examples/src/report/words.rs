@@ -54,3 +54,8 @@ pub(super) fn unbroken(text: &str) -> String {
     let text: String = text.chars().map(keep).collect();
     text.replace(" %", "\u{a0}%").replace(" [", "\u{a0}[")
 }
+
+/// `41.2 [38.1, 44.3]`, in percent.
+pub(super) fn interval(share: &Proportion) -> String {
+    unbroken(&format!("{:.1} [{:.1}, {:.1}]", 100.0 * share.rate, 100.0 * share.low, 100.0 * share.high))
+}

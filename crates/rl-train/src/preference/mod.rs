@@ -261,7 +261,7 @@ impl Preference {
             }
         }
         totals.add(&scores.loss(objective, batch.len())?, &scores);
-        Ok(totals.into_metrics(row, objective))
+        Ok(totals.into_metrics(row, objective).with("num_pairs", batch.len() as f64))
     }
 }
 

@@ -87,7 +87,8 @@ pub enum SourceKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelReward {
-    /// A folder of the sequence-classification layout with one label, its tokenizer and its template.
+    /// A checkpoint of a reward-model run, or a folder of the sequence-classification layout with one label; with tokenizer and
+    /// template.
     pub path: PathBuf,
     /// Type of its weights.
     #[serde(default)]

@@ -212,7 +212,7 @@ impl RewardModel {
             rewards.extend(host.into_iter().map(f64::from));
         }
         let normalizer = RewardNormalizer::from_rewards(rewards.iter().copied())?;
-        let row = totals.into_metrics(row.with("loss", loss));
+        let row = totals.into_metrics(row.with("loss", loss)).with("num_pairs", all.len() as f64);
         Ok((row.with("reward_mean", normalizer.mean).with("reward_std", normalizer.std), rewards))
     }
 }

@@ -33,9 +33,31 @@ fn rl_configs_are_valid() {
     }
 }
 
+/// Stages of a pipeline stand beside the presets, under the pipeline's name.
+fn is_of_a_pipeline(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("alignment-"))
+}
+
+/// Every stage's configuration of the alignment pipeline is valid.
+#[test]
+fn alignment_configs_are_valid() {
+    fn check<C: RunConfig + serde::de::DeserializeOwned>(folder: &str) -> usize {
+        let of_pipeline = files(folder).into_iter().filter(|file| is_of_a_pipeline(file));
+        let valid = |file: PathBuf| {
+            let config: C = rl_track::config::load(&file, &[]).unwrap();
+            config.validate().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        };
+        of_pipeline.map(valid).count()
+    }
+    assert_eq!(check::<SftConfig>("sft"), 2);
+    assert_eq!(check::<RewardModelConfig>("reward_model"), 2);
+    assert_eq!(check::<PreferenceConfig>("dpo"), 2);
+    assert_eq!(check::<RlConfig>("rl"), 4);
+}
+
 /// Reads and validates every file of a folder, and finds in each the command that runs it; their names.
 fn valid_presets<C: RunConfig + serde::de::DeserializeOwned>(folder: &str, example: &str) -> Vec<String> {
-    let names = files(folder).into_iter().map(|file| {
+    let names = files(folder).into_iter().filter(|file| !is_of_a_pipeline(file)).map(|file| {
         let config: C = rl_track::config::load(&file, &[]).unwrap();
         config.validate().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let name = file.file_stem().unwrap().to_str().unwrap().to_string();

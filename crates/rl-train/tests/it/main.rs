@@ -3,6 +3,7 @@
 mod bad_input;
 mod config_files;
 mod damage;
+mod distill;
 mod fixtures;
 mod invariance;
 mod kill;

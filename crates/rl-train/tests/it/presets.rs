@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rl_train::{RlConfig, RunConfig, SftConfig};
+use rl_train::{DistillConfig, RlConfig, RunConfig, SftConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -10,6 +10,26 @@ use toml::{Table, Value};
 /// Files per folder of this crate's trainers; another number means a preset that is not shown here.
 const NUM_SFT: usize = 7;
 const NUM_RL: usize = 29;
+const NUM_DISTILL: usize = 2;
+
+const DISTILL: [(&str, &str); NUM_DISTILL] = [
+    (
+        "trl-gkd",
+        r#"distillation = { divergence = { kind = "jensen_shannon", mix = 0.5 }, temperature = 1.0 }
+        on_policy_fraction = 0.5
+        sampling = { max_new_tokens = 128, temperature = 0.9 }
+        batch_size = 8
+        training = { epochs = 3, max_grad_norm = 1.0 }
+        training.learning_rate = { kind = "linear", learning_rate = 2e-5, floor_fraction = 0.0 }"#,
+    ),
+    (
+        "s3-kd",
+        r#"distillation = { divergence = { kind = "cross_entropy" }, temperature = 1.0 }
+        on_policy_fraction = 0.0
+        batch_size = 128
+        absent = ["sampling"]"#,
+    ),
+];
 
 /// `name`, then what must stand in the configuration as it is understood, defaults included; each line is TOML by itself.
 const SFT: [(&str, &str); NUM_SFT] = [
@@ -307,6 +327,11 @@ fn sft_presets_are_valid_and_have_their_constants() {
 #[test]
 fn rl_presets_are_valid_and_have_their_constants() {
     check::<RlConfig>("rl", &RL);
+}
+
+#[test]
+fn distillation_presets_are_valid_and_have_their_constants() {
+    check::<DistillConfig>("distill", &DISTILL);
 }
 
 fn check<C: RunConfig + DeserializeOwned + Serialize>(method: &str, presets: &[(&str, &str)]) {

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use rl_train::{Finish, Method, Preference, RewardModel, Rl, Sft, Unpaired};
+use rl_train::{Distill, Finish, Method, Preference, RewardModel, Rl, Sft, Unpaired};
 
+use crate::distill::{distill_config, student};
 use crate::fixtures::*;
 use crate::preference_fixtures::*;
 use crate::record::{assert_same, contents};
@@ -80,6 +81,20 @@ fn ppo_resumes_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
     check::<Rl>(folder.path(), 6, |name| rl_config(folder.path(), name, &half_trained(), PPO, &[]));
     assert!(contents(&folder.path().join("whole")).contains_key("checkpoints/step-000006/value_head.safetensors"));
+}
+
+#[test]
+fn distillation_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, fraction) in [("given", "on_policy_fraction=0.0"), ("mixed", "on_policy_fraction=0.5")] {
+        let folder = folder.path().join(name);
+        let config = |name: &str| distill_config(&folder, name, &student(), &[fraction]);
+        check::<Distill>(&folder, 6, config);
+        check_replay::<Distill>(&config("whole"));
+        let on_policy = curve(&folder.join("whole"), "train", "on_policy");
+        assert_eq!(on_policy.contains(&1.0), name == "mixed");
+        assert!(on_policy.contains(&0.0));
+    }
 }
 
 /// The last step of a finished run, computed again from the checkpoint before it.

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rl_analysis::Comparison;
 use rl_envs::EnvironmentConfig;
 use rl_envs::general_points::{GeneralPoints, GeneralPointsConfig};
-use rl_eval::{Evaluation, EvaluationConfig, SplitResult, Summary, read_summary};
+use rl_eval::{EvaluationConfig, Summary, read_summary};
 use rl_track::run::names;
 use rl_track::{Manifest, MetricsRow, metrics};
 use serde::Deserialize;
 
 use super::config::ReportConfig;
+use crate::report::records::read_json;
 
 /// Everything read from disk.
 #[derive(Debug, Clone)]
@@ -109,38 +110,10 @@ impl RlRecord {
     }
 }
 
-/// A model's evaluation by name.
-///
-/// # Errors
-/// Lists the names that there are.
-pub(super) fn model<'a>(summary: &'a Summary, name: &str) -> Result<&'a Evaluation> {
-    summary.evaluation(name).with_context(|| {
-        let names: Vec<&str> = summary.evaluations.iter().map(|evaluation| evaluation.name.as_str()).collect();
-        format!("no model {name:?} was evaluated; there are {}", names.join(", "))
-    })
-}
-
-/// A model's result by split and decoding.
-///
-/// # Errors
-/// Lists the results that there are.
-pub(super) fn result<'a>(evaluation: &'a Evaluation, split: &str, decoding: &str) -> Result<&'a SplitResult> {
-    evaluation.result(split, decoding).with_context(|| {
-        let pairs: Vec<String> =
-            evaluation.results.iter().map(|result| format!("{}/{}", result.split, result.decoding)).collect();
-        format!("{:?} has no result {split}/{decoding}; there are {}", evaluation.name, pairs.join(", "))
-    })
-}
-
 fn evaluation_config(folder: &Path) -> Result<EvaluationConfig> {
     Ok(rl_track::config::load(&folder.join(names::CONFIG), &[])?)
 }
 
 fn manifest(folder: &Path) -> Result<Manifest> {
     read_json(&folder.join(names::MANIFEST))
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is not what this program reads", path.display()))
 }

@@ -8,9 +8,10 @@ use rl_eval::PairedTest;
 use super::charts::STARTS;
 use super::claims::{self, Claim, LossMinimum};
 use super::config::ReportConfig;
-use super::inputs::{Inputs, model, result};
+use super::inputs::Inputs;
 use super::numbers::{RlNumbers, SftNumbers, checkpoints};
 use super::weights::{self, WeightNumbers};
+use crate::report::records::{model, result};
 
 /// All claims, in the order of the page.
 ///

@@ -28,8 +28,7 @@ pub use claims::{Claim, Verdict};
 pub use config::{ReportConfig, RlRuns, Splits, Stages};
 pub use inputs::{Inputs, RlRecord};
 pub use numbers::{
-    AdvantageNumbers, CheckpointNumbers, Headline, Numbers, Provenance, RlNumbers, RunProvenance, SftNumbers,
-    StageNumbers,
+    AdvantageNumbers, CheckpointNumbers, Headline, Numbers, Provenance, RlNumbers, SftNumbers, StageNumbers,
 };
 pub use weights::{PairNumbers, UpdateNumbers, WeightNumbers};
 

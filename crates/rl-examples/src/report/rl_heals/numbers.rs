@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use rl_core::statistics::{Variance, excess_kurtosis, mean, skewness, standard_deviation};
 use rl_eval::{Evaluation, Proportion};
-use rl_track::{MetricsRow, metrics};
+use rl_track::metrics;
 use serde::Serialize;
 
 use super::claims::Claim;
 use super::config::ReportConfig;
-use super::inputs::{Inputs, RlRecord, model, result};
+use super::inputs::{Inputs, RlRecord};
 use super::judge::judge;
 use super::weights::WeightNumbers;
+use crate::report::records::{RunProvenance, model, result, total_seconds};
 
 /// Outcome of an answer without a usable formula.
 const FORMAT_ERROR: &str = "illegal_formula";
@@ -159,15 +160,6 @@ pub struct Provenance {
     pub final_seed: u64,
     /// Seeds and inputs by run.
     pub runs: BTreeMap<String, RunProvenance>,
-}
-
-/// Seeds and inputs of a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RunProvenance {
-    /// Seeds by name.
-    pub seeds: BTreeMap<String, u64>,
-    /// SHA-256 of data and models by name.
-    pub inputs: BTreeMap<String, String>,
 }
 
 impl Numbers {
@@ -348,10 +340,7 @@ impl AdvantageNumbers {
 
 impl Provenance {
     fn new(inputs: &Inputs) -> Self {
-        let runs = inputs.manifests.iter().map(|(name, manifest)| {
-            let run = RunProvenance { seeds: manifest.seeds.clone(), inputs: manifest.inputs.clone() };
-            (name.clone(), run)
-        });
+        let runs = inputs.manifests.iter().map(|(name, manifest)| (name.clone(), RunProvenance::new(manifest)));
         Provenance {
             template_sha256: inputs.template_sha256.clone(),
             selection_seed: inputs.selection_seed,
@@ -359,9 +348,4 @@ impl Provenance {
             runs: runs.collect(),
         }
     }
-}
-
-fn total_seconds(rows: &[MetricsRow]) -> f64 {
-    let timings = rows.iter().flat_map(|row| &row.timing);
-    timings.filter(|(name, _)| name == "seconds").map(|(_, value)| value).sum()
 }

@@ -1,7 +1,7 @@
 //! The page, from top to bottom: what was found, on what it rests, and how to repeat it.
 
 use rl_analysis::figures::figures;
-use rl_eval::{Proportion, SplitResult, Transcript};
+use rl_eval::{SplitResult, Transcript};
 use rl_track::html::Report;
 
 use super::charts;
@@ -10,7 +10,7 @@ use super::config::ReportConfig;
 use super::inputs::Inputs;
 use super::numbers::{Numbers, StageNumbers};
 use super::weights::{degrees, small_percent};
-use crate::report::words::{percent, percent_interval, unbroken};
+use crate::report::words::{interval, percent, percent_interval, unbroken};
 
 /// Transcripts of each kind (solved, not solved) per stage and split.
 const TRANSCRIPTS: usize = 2;
@@ -133,11 +133,6 @@ fn stage_row(stage: &StageNumbers) -> Vec<String> {
         stage.seen_in_training.as_ref().map_or_else(dash, |share| format!("{:.1}", 100.0 * share.rate)),
         format!("{:.1}", 100.0 * stage.format_errors.rate),
     ]
-}
-
-/// `41.2 [38.1, 44.3]`, in percent.
-fn interval(share: &Proportion) -> String {
-    unbroken(&format!("{:.1} [{:.1}, {:.1}]", 100.0 * share.rate, 100.0 * share.low, 100.0 * share.high))
 }
 
 fn fine_tuning(report: &mut Report, config: &ReportConfig, inputs: &Inputs, numbers: &Numbers) {
