@@ -17,6 +17,6 @@ impl Ci {
         process::run(&mut workspace.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
         let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps"]);
         process::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
-        test::Test { args: Vec::new() }.run(workspace)
+        test::Test { slow: false, args: Vec::new() }.run(workspace)
     }
 }

@@ -126,8 +126,19 @@ impl Drop for AtomicFolder {
 
 /// Removes what killed writers left in `folder`, and moves back a folder whose replacement never arrived.
 ///
-/// Returns how many leftovers were dealt with. Work whose lock is held is left alone.
+/// Returns how many leftovers were dealt with. Work whose lock is held is left alone, and so is young work without a lock,
+/// which may be about to take it.
 pub fn remove_leftovers(folder: &Path) -> Result<usize> {
+    remove_where(folder, |path| is_abandoned(path, GRACE))
+}
+
+/// As [`remove_leftovers`], for a caller that alone writes to `folder`: what is there without a lock is nobody's, however
+/// young. A process that is killed and started again at once finds such work.
+pub fn remove_all_leftovers(folder: &Path) -> Result<usize> {
+    remove_where(folder, |path| is_abandoned(path, Duration::ZERO))
+}
+
+fn remove_where(folder: &Path, is_abandoned: impl Fn(&Path) -> bool) -> Result<usize> {
     let mut count = 0;
     for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
         let path = entry.map_err(Error::io("read", folder))?.path();
@@ -149,11 +160,11 @@ pub fn remove_leftovers(folder: &Path) -> Result<usize> {
     Ok(count)
 }
 
-/// True if no live process works on this partial file or folder.
-fn is_abandoned(path: &Path) -> bool {
+/// True if no live process works on this partial file or folder. Without a lock it must have the age `grace`.
+fn is_abandoned(path: &Path, grace: Duration) -> bool {
     let is_young = || {
         let age = fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-        age.is_none_or(|age| age < GRACE)
+        !grace.is_zero() && age.is_none_or(|age| age < grace)
     };
     let is_folder = path.is_dir();
     let lock = if is_folder { path.join(LOCK_FILE) } else { path.to_path_buf() };
@@ -302,6 +313,20 @@ mod tests {
         assert!(live.path().exists());
         other.commit().unwrap();
         live.commit().unwrap();
+    }
+
+    #[test]
+    fn the_only_writer_also_removes_young_work_without_a_lock() {
+        let parent = tempfile::tempdir().unwrap();
+        let young = [".step-000008.partial-1-0", ".step-000004.partial-removed"].map(|name| parent.path().join(name));
+        young.iter().for_each(|folder| fs::create_dir(folder).unwrap());
+        let file = parent.path().join(".state.json.partial-x");
+        fs::write(&file, "half").unwrap();
+        let live = AtomicFolder::create(&parent.path().join("step-000009")).unwrap();
+        assert_eq!(remove_leftovers(parent.path()).unwrap(), 0);
+        assert_eq!(remove_all_leftovers(parent.path()).unwrap(), 3);
+        live.commit().unwrap();
+        assert_eq!(names(parent.path()), ["step-000009"]);
     }
 
     #[test]

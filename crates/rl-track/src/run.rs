@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use toml::Table;
 
-use crate::atomic::{remove_leftovers, write_atomically};
+use crate::atomic::{remove_all_leftovers, write_atomically};
 use crate::config::{first_difference, to_toml};
 use crate::error::{Error, Result};
 use crate::jsonl;
@@ -56,7 +56,7 @@ impl Run {
         let config_text = to_toml(config)?;
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let lock = lock(folder)?;
-        remove_leftovers(folder)?;
+        clear_leftovers(folder)?;
 
         let config_path = folder.join(names::CONFIG);
         let manifest_path = folder.join(names::MANIFEST);
@@ -178,6 +178,18 @@ fn lock(folder: &Path) -> Result<File> {
         }
         Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
     }
+}
+
+/// What killed processes left in the folder and in those right below it. The lock is held: nobody else writes there.
+fn clear_leftovers(folder: &Path) -> Result<()> {
+    remove_all_leftovers(folder)?;
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        if path.is_dir() {
+            remove_all_leftovers(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn compare_configs(path: &Path, recorded: &str, given: &str) -> Result<()> {

@@ -5,7 +5,6 @@ use std::path::Path;
 use rl_core::random::RandomKey;
 use rl_data::{ChatRecord, Cursor, Role, TrainOn, read_jsonl, select};
 use rl_models::{ChatModel, Dialogue, distillation_loss};
-use rl_torch::kernels::training_numerics;
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -166,8 +165,8 @@ fn divergence(
     num_labels: usize,
 ) -> Result<tch::Tensor> {
     let student = policy.decoder();
-    // The teacher in the numerics of training: a student that is its teacher's copy has divergence 0.
-    let hidden = training_numerics(|| tch::no_grad(|| teacher.decoder.hidden_states(&micro.packed)))?;
+    // A pass without gradients has the bits of a recorded one: a student that is its teacher's copy has divergence 0.
+    let hidden = tch::no_grad(|| teacher.decoder.hidden_states(&micro.packed))?;
     let own = student.hidden_states(&micro.packed)?;
     let settings = config.distillation;
     Ok(distillation_loss(student, &own, &teacher.decoder, &hidden, &micro.label_rows, settings, num_labels)?)

@@ -143,6 +143,12 @@ pub enum Error {
         /// The step.
         step: u64,
     },
+    /// A replayed step asks for other scores than the recorded one did.
+    #[error("the record of rewards has no call with {samples} samples here: the replay sampled other answers")]
+    OtherScores {
+        /// Samples of the call.
+        samples: usize,
+    },
     /// No answer of a rollout can be trained on.
     #[error(
         "none of the {samples} answers of this rollout has a reward and a trained token; see the reward's counts in `metrics.jsonl`"
@@ -195,6 +201,18 @@ pub enum Error {
         path: PathBuf,
         /// Why, and the mend.
         reason: String,
+    },
+    /// There are checkpoints, and none can be resumed from.
+    #[error(
+        "no checkpoint of {} can be resumed from; put a whole one back, or move the folder away to start anew: {}",
+        path.display(),
+        reasons.join("; ")
+    )]
+    NothingToResume {
+        /// The run's folder.
+        path: PathBuf,
+        /// What is wrong with each, the newest first.
+        reasons: Vec<String>,
     },
     /// Old and current log-probabilities differ before the first update of a rollout.
     #[error(
@@ -274,9 +292,9 @@ impl Error {
     /// Whether a number that should be finite is not.
     pub(crate) fn is_non_finite(&self) -> bool {
         match self {
-            Error::Core(rl_core::Error::NonFinite { .. }) | Error::Torch(rl_torch::Error::NonFiniteGradient { .. }) => {
-                true
-            }
+            Error::Core(rl_core::Error::NonFinite { .. })
+            | Error::Model(rl_models::Error::NonFinite { .. })
+            | Error::Torch(rl_torch::Error::NonFiniteGradient { .. }) => true,
             Error::InRows { source, .. } | Error::AtStep { source, .. } => source.is_non_finite(),
             _ => false,
         }

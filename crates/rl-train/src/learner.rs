@@ -130,6 +130,12 @@ impl Learner {
 
     /// One update from the accumulated gradients, with the rates after `steps_done` steps.
     pub fn step(&mut self, steps_done: u64) -> Result<Update> {
+        if self.guard.skipped_all() {
+            self.guard.end_step()?;
+            let learning_rate =
+                self.groups.last().map_or(0.0, |group| group.learning_rate.learning_rate(steps_done as usize));
+            return Ok(Update { grad_norm: None, learning_rate });
+        }
         let norm = if self.max_grad_norm.is_finite() {
             clip_grad_norm(&self.parameters, self.max_grad_norm)
         } else {

@@ -3,7 +3,7 @@
 use rl_data::{CHATML, ChatRecord, ChatTemplate, Renderer, train_tokenizer};
 use rl_models::checkpoint::SideFiles;
 use rl_models::{ChatModel, Decoder, ModelConfig};
-use tch::Device;
+use tch::{Device, Kind};
 
 use crate::config::NewModelConfig;
 use crate::{Error, Result};
@@ -13,11 +13,12 @@ const SPECIAL_TOKENS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"
 /// Conversations that a new tokenizer is trained on at most.
 const TOKENIZER_RECORDS: usize = 20_000;
 
-/// A decoder with fresh weights and a tokenizer trained on the assistant and user text of `records`.
+/// A decoder with fresh weights of type `kind` and a tokenizer trained on the assistant and user text of `records`.
 pub(crate) fn new_model(
     shape: &NewModelConfig,
     records: &[ChatRecord],
     seed: u64,
+    kind: Kind,
     device: Device,
 ) -> Result<ChatModel> {
     let texts: Vec<&str> = records
@@ -57,5 +58,9 @@ pub(crate) fn new_model(
     let folder = tempfile::tempdir().map_err(Error::file("make a temporary folder in", &std::env::temp_dir()))?;
     renderer.save(folder.path())?;
     let side_files = SideFiles::from_folder(folder.path())?;
-    Ok(ChatModel::new(Decoder::random(config, seed, device)?, renderer, side_files)?)
+    let mut decoder = Decoder::random(config.clone(), seed, device)?;
+    if kind != decoder.kind() {
+        decoder = Decoder::from_tensors(config, decoder.checkpoint_tensors()?.into_iter().collect(), kind, device)?;
+    }
+    Ok(ChatModel::new(decoder, renderer, side_files)?)
 }

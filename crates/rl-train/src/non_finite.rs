@@ -11,10 +11,11 @@ const DEFAULT_MAX_SKIPPED: u64 = 10;
 const MAX_SKIPPING_STEPS: u64 = 1;
 
 /// What happens to NaN and infinity in losses, log-probabilities, rewards and gradients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "policy", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NonFiniteConfig {
     /// The run ends; the error names the step, the rows and the tensor.
+    #[default]
     Error,
     /// The micro-batch contributes nothing and is counted. The run ends after `max_skipped` of them, or when two
     /// optimizer steps in a row skipped something.
@@ -23,12 +24,6 @@ pub enum NonFiniteConfig {
         #[serde(default = "default_max_skipped")]
         max_skipped: u64,
     },
-}
-
-impl Default for NonFiniteConfig {
-    fn default() -> Self {
-        NonFiniteConfig::Error
-    }
 }
 
 fn default_max_skipped() -> u64 {
@@ -62,11 +57,12 @@ pub(crate) struct NonFiniteGuard {
     config: NonFiniteConfig,
     counts: NonFiniteCounts,
     skipped_before_step: u64,
+    admitted_in_step: u64,
 }
 
 impl NonFiniteGuard {
     pub fn new(config: NonFiniteConfig) -> Self {
-        NonFiniteGuard { config, counts: NonFiniteCounts::default(), skipped_before_step: 0 }
+        NonFiniteGuard { config, counts: NonFiniteCounts::default(), skipped_before_step: 0, admitted_in_step: 0 }
     }
 
     pub fn counts(&self) -> NonFiniteCounts {
@@ -81,7 +77,10 @@ impl NonFiniteGuard {
     /// Gives the value; or none when it was skipped. `rows` names the rows that made it.
     pub fn admit<T>(&mut self, rows: impl FnOnce() -> Vec<u64>, result: Result<T>) -> Result<Option<T>> {
         let error = match result {
-            Ok(value) => return Ok(Some(value)),
+            Ok(value) => {
+                self.admitted_in_step += 1;
+                return Ok(Some(value));
+            }
             Err(error) if !error.is_non_finite() => return Err(error),
             Err(error) => error.in_rows(rows()),
         };
@@ -94,6 +93,11 @@ impl NonFiniteGuard {
         Ok(None)
     }
 
+    /// Whether everything of the present step was skipped, so that there is no gradient to follow.
+    pub fn skipped_all(&self) -> bool {
+        self.admitted_in_step == 0 && self.skipped_before_step < self.counts.skipped
+    }
+
     /// Ends an optimizer step.
     ///
     /// # Errors
@@ -101,6 +105,7 @@ impl NonFiniteGuard {
     pub fn end_step(&mut self) -> Result<()> {
         let skipped_now = self.skipped_before_step < self.counts.skipped;
         self.skipped_before_step = self.counts.skipped;
+        self.admitted_in_step = 0;
         self.counts.skipping_steps = if skipped_now { self.counts.skipping_steps + 1 } else { 0 };
         if MAX_SKIPPING_STEPS < self.counts.skipping_steps {
             return Err(Error::SkippedInARow { steps: self.counts.skipping_steps });
@@ -136,6 +141,18 @@ mod tests {
         guard.end_step().unwrap();
         let message = guard.admit(Vec::new, bad()).unwrap_err().to_string();
         assert!(message.contains('3') && message.contains("limit of 2"), "{message}");
+    }
+
+    #[test]
+    fn a_step_without_anything_left_is_known() {
+        let mut guard = NonFiniteGuard::new(NonFiniteConfig::Skip { max_skipped: 9 });
+        assert!(!guard.skipped_all());
+        guard.admit(Vec::new, bad()).unwrap();
+        assert!(guard.skipped_all());
+        guard.admit(Vec::new, Ok(1)).unwrap();
+        assert!(!guard.skipped_all());
+        guard.end_step().unwrap();
+        assert!(!guard.skipped_all());
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Method for Sft {
     fn build(config: &SftConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
         let records: Vec<ChatRecord> = read_jsonl(&config.data)?;
         let new = || match &config.model.new {
-            Some(shape) => new_model(shape, &records, config.seed, device),
+            Some(shape) => new_model(shape, &records, config.seed, config.model.dtype.kind(), device),
             None => Err(Error::NothingToTrain),
         };
         let policy = Policy::load(&config.model, resume, config.seed, device, new)?;
@@ -175,7 +175,8 @@ impl Sft {
         for indices in micro_batches(rows, self.config.training.micro_batch_tokens) {
             let micro = MicroBatch::new(decoder, rows, indices)?;
             let host = to_host(&tch::no_grad(|| micro.log_probs(decoder, 1.0))?)?;
-            loss += cross_entropy_loss(&host, &vec![true; host.len()], CrossEntropyKind::Nll, num_labels)?.loss;
+            let part = cross_entropy_loss(&host, &vec![true; host.len()], CrossEntropyKind::Nll, num_labels);
+            loss += part.map_err(|error| Error::from(error).in_rows(micro.row_ids(rows)))?.loss;
         }
         Ok(loss)
     }

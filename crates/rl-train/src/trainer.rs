@@ -38,6 +38,25 @@ pub trait Method: Sized {
     /// Data, model and file errors, each naming the key, row or file.
     fn build(config: &Self::Config, device: Device, resume: Option<&Saved>) -> Result<Self>;
 
+    /// Starts what lies outside this process, such as programs that score, before the first step of a run. [`replay`]
+    /// never calls it.
+    ///
+    /// # Errors
+    /// What cannot be started.
+    fn connect(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// In [`replay`], before each step: takes from the folder `run` what came from outside when the step after `step`
+    /// steps was recorded, in place of asking again.
+    ///
+    /// # Errors
+    /// When the record lacks it.
+    fn recall(&mut self, run: &Path, step: u64) -> Result<()> {
+        let _ = (run, step);
+        Ok(())
+    }
+
     /// Steps of the whole run.
     fn max_steps(&self) -> u64;
 
@@ -127,8 +146,9 @@ impl<M: Method> Trainer<M> {
         let device = parse_device(config.device())?;
         let run = Run::open(config.run(), &config, M::manifest(&config)?)?;
         let begun = BegunRun::new(&run);
-        let resume = checkpoint::latest(&run)?;
-        let method = build(&config, device, resume.as_ref())?;
+        let resume = checkpoint::latest(run.folder(), None)?;
+        let mut method = build(&config, device, resume.as_ref())?;
+        method.connect()?;
         begun.keep();
         let mut trainer = Trainer { config, run, method, step: 0, best: None, evaluations_since_best: 0 };
         if let Some(saved) = &resume {
@@ -137,6 +157,9 @@ impl<M: Method> Trainer<M> {
             trainer.step = state.step;
             trainer.best = state.best;
             trainer.evaluations_since_best = state.evaluations_since_best;
+            if let Some(best) = state.best.filter(|best| best.step != state.step) {
+                checkpoint::check_best(&trainer.run, best.step);
+            }
         }
         Ok(trainer)
     }
@@ -254,7 +277,9 @@ impl<M: Method> Trainer<M> {
 }
 
 /// Computes `step` of a recorded run again, with every step between it and the checkpoint before it, and compares their
-/// digests with the record. Writes nothing.
+/// digests with the record. Writes nothing and takes no lock, so that a run can be replayed while it goes on.
+///
+/// What came from outside, such as scores of a program, is read from the record and not asked for again.
 ///
 /// # Errors
 /// [`Error::Diverged`] at the first step whose digest is another; [`Error::NotRecorded`] when the record lacks the step;
@@ -267,18 +292,16 @@ pub fn replay<M: Method>(config: &M::Config, step: u64) -> Result<Replayed> {
         rows.iter().find(|row| row.step == step && row.split == "train").and_then(|row| row.digest.as_deref())
     };
     recorded(step).ok_or(Error::NotRecorded { step })?;
-    let mut start = None;
-    for (own, folder) in rl_track::run::checkpoints(config.run())?.into_iter().rev().filter(|(own, _)| *own < step) {
-        if folder.join(checkpoint::OPTIMIZER_FILE).exists() {
-            start = Some(Saved::open(&folder)?);
-            tracing::info!("replaying from step {own}");
-            break;
-        }
-    }
+    let start = match checkpoint::latest(config.run(), Some(step)) {
+        Err(Error::NothingToResume { .. }) => None, // from the start of the run, then
+        other => other?,
+    };
     let from = start.as_ref().map_or(0, |saved| saved.state().step);
     let mut method = M::build(config, device, start.as_ref())?;
     let mut agreed = Vec::new();
+    tracing::info!("replaying from step {from}");
     for done in from..step {
+        method.recall(config.run(), done).map_err(|error| error.at_step(done + 1))?;
         let (row, _) = timed_step(&mut method, done)?;
         let expected = recorded(done + 1).ok_or(Error::NotRecorded { step: done + 1 })?;
         let found = row.digest.unwrap_or_default();

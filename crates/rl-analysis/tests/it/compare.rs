@@ -257,10 +257,10 @@ fn a_model_of_1_million_parameters_is_compared_whole() {
     compare_at_size(4, 128, 64, 384);
 }
 
-/// Waits for `REINS_SLOW_TESTS=1`.
+/// Waits for `REINS_SLOW=1`.
 #[test]
 fn a_model_of_135_million_parameters_is_compared_whole() {
-    if std::env::var_os("REINS_SLOW_TESTS").is_some() {
+    if std::env::var_os("REINS_SLOW").is_some() {
         compare_at_size(30, 576, 192, 1536);
     }
 }

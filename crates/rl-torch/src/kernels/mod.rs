@@ -13,7 +13,6 @@ mod linear;
 mod rms_norm;
 mod rotary;
 mod swiglu;
-mod training_numerics;
 
 use std::ffi::{CStr, c_char};
 
@@ -27,7 +26,6 @@ pub use linear::{linear, linear_most_rows, linears};
 pub use rms_norm::rms_norm;
 pub use rotary::rotary;
 pub use swiglu::swiglu;
-pub use training_numerics::training_numerics;
 
 /// The instruction set that the kernels use in this process: `AVX-512`, `AVX2` or `portable`. It is the newest that the
 /// processor has, or the one that the environment variable `REINS_KERNELS` names: an older one gives the same bits on

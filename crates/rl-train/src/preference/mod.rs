@@ -11,7 +11,6 @@ use rl_core::preference_loss::{PreferenceObjective, PreferenceOutput, Preference
 use rl_core::random::RandomKey;
 use rl_data::{Cursor, DataOrder, PreferenceRecord, Renderer, read_jsonl, select};
 use rl_models::{Decoder, token_log_probs, token_log_sum_squares};
-use rl_torch::kernels::training_numerics;
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -347,8 +346,7 @@ fn unrecorded(
     micro: &PairBatch,
     objective: &PreferenceObjective,
 ) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
-    let pass = || tch::no_grad(|| forward(policy.decoder(), micro, objective));
-    let (log_probs, log_sum_squares) = training_numerics(pass)?;
+    let (log_probs, log_sum_squares) = tch::no_grad(|| forward(policy.decoder(), micro, objective))?;
     Ok((to_host(&log_probs)?, log_sum_squares))
 }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 use rl_core::preference_loss::ReferenceUpdate;
 use rl_models::checkpoint::{check_tensors, load_tensors, save_tensors};
 use rl_torch::foreach;
-use rl_torch::kernels::training_numerics;
 use tch::{Device, Tensor};
 
 use crate::batch::{MicroBatch, to_host};
@@ -49,8 +48,7 @@ impl FrozenReference {
 
     /// Log-probabilities of the labels of `micro`, `[labels]`, with the bits that a recorded pass of the same weights gives.
     pub fn log_probs(&self, policy: &Policy, micro: &MicroBatch) -> Result<Vec<f32>> {
-        let pass = || tch::no_grad(|| self.reference.run(policy, |decoder| micro.log_probs(decoder, 1.0)));
-        to_host(&training_numerics(pass)?)
+        to_host(&tch::no_grad(|| self.reference.run(policy, |decoder| micro.log_probs(decoder, 1.0)))?)
     }
 
     /// Moves towards the policy where that is due after `steps_done` steps.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::command::CommandReward;
 use super::config::{OnFailure, RewardConfig, SourceConfig, SourceKind};
 use super::http::HttpReward;
@@ -44,7 +46,8 @@ pub struct ScoredBatch {
 }
 
 /// The scores of one source over one call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SourceScores {
     /// Name of the source.
     pub name: String,

@@ -65,24 +65,17 @@ impl RewardSource {
         &self.scorer.renderer
     }
 
+    /// Most tokens of a sequence that it reads.
+    pub fn max_length(&self) -> usize {
+        self.scorer.model.decoder.config().max_positions() as usize
+    }
+
     /// Rewards of `rows`, `[rows]`; neighbours of one group share their prompt in the model. Which tokens are trainable is
     /// not read.
     ///
     /// # Errors
     /// A sequence that the model cannot read, or a reward that is not finite, by the row's id.
     pub fn score<R: Borrow<TrainingRow>>(&self, rows: &[R]) -> Result<Vec<f64>> {
-        let rewards = self.outputs(rows)?;
-        match rewards.iter().position(|reward| !reward.is_finite()) {
-            None => Ok(rewards),
-            Some(index) => {
-                let error = rl_core::Error::NonFinite { name: "reward", index, value: rewards[index] };
-                Err(Error::from(error).in_rows(vec![rows[index].borrow().id]))
-            }
-        }
-    }
-
-    /// As [`RewardSource::score`], and what is not finite stays as it is.
-    pub(crate) fn outputs<R: Borrow<TrainingRow>>(&self, rows: &[R]) -> Result<Vec<f64>> {
         let are_alike = |a: &R, b: &R| a.borrow().group.is_some() && a.borrow().group == b.borrow().group;
         let mut start = 0;
         let mut units: Vec<Vec<usize>> = Vec::new();
@@ -97,6 +90,10 @@ impl RewardSource {
             let micro = MicroBatch::new(&self.scorer.model.decoder, rows, chosen)?;
             let scores = to_host(&tch::no_grad(|| self.scorer.model.scores(&micro.packed))?)?;
             for (&row, &score) in micro.rows.iter().zip(&scores) {
+                if !score.is_finite() {
+                    let error = rl_core::Error::NonFinite { name: "reward", index: row, value: score.into() };
+                    return Err(Error::from(error).in_rows(vec![rows[row].borrow().id]));
+                }
                 let reward = f64::from(score);
                 rewards[row] = self.normalizer.map_or(reward, |normalizer| normalizer.normalize(reward));
             }
@@ -104,32 +101,12 @@ impl RewardSource {
         Ok(rewards)
     }
 
-    /// Prompt and answer as the model reads them, up to the answer's end-of-turn token.
-    ///
-    /// # Errors
-    /// What the template refuses.
-    pub(crate) fn row(&self, id: u64, prompt: &[Message], answer: &str, group: Option<u64>) -> Result<TrainingRow> {
-        let record = UnpairedRecord {
-            prompt: prompt.to_vec(),
-            completion: vec![Message::assistant(answer)],
-            label: true,
-            extra: Default::default(),
-        };
-        let example = self.scorer.renderer.unpaired_example(&record, Seams::Response)?;
-        Ok(row(id, example.completion.ids.into_iter().map(i64::from).collect(), group))
-    }
-
-    /// Most tokens of a sequence.
-    pub(crate) fn max_positions(&self) -> usize {
-        self.scorer.model.decoder.config().max_positions() as usize
-    }
-
     /// Rewards of whole sequences of token ids, each read at its last token, `[sequences]`.
     ///
     /// # Errors
     /// As [`RewardSource::score`]; rows are numbered from 0.
     pub fn score_ids(&self, sequences: &[&[i64]]) -> Result<Vec<f64>> {
-        let rows: Vec<TrainingRow> = (0..).zip(sequences).map(|(id, ids)| row(id, ids.to_vec(), None)).collect();
+        let rows: Vec<TrainingRow> = (0..).zip(sequences).map(|(id, ids)| row(id, ids.to_vec())).collect();
         self.score(&rows)
     }
 
@@ -139,17 +116,27 @@ impl RewardSource {
     /// # Errors
     /// As [`RewardSource::score`], and what the template refuses.
     pub fn score_responses(&self, answers: &[(&[Message], &str)]) -> Result<Vec<f64>> {
+        let rendered = |(id, (prompt, answer)): (u64, &(&[Message], &str))| {
+            let record = UnpairedRecord {
+                prompt: prompt.to_vec(),
+                completion: vec![Message::assistant(*answer)],
+                label: true,
+                extra: Default::default(),
+            };
+            let example = self.scorer.renderer.unpaired_example(&record, Seams::Response)?;
+            Ok(row(id, example.completion.ids.into_iter().map(i64::from).collect()))
+        };
+        let mut rows: Vec<TrainingRow> = (0..).zip(answers).map(rendered).collect::<Result<_>>()?;
+        // Neighbours with one prompt, as the answers of a group are, read it once.
         let mut group = 0;
-        let mut rows = Vec::with_capacity(answers.len());
-        for (index, (prompt, answer)) in answers.iter().enumerate() {
-            // Neighbours with one prompt, as the answers of a group are, read it once.
-            group += u64::from(0 < index && *prompt != answers[index - 1].0);
-            rows.push(self.row(index as u64, prompt, answer, Some(group))?);
+        for (index, row) in rows.iter_mut().enumerate() {
+            group += u64::from(0 < index && answers[index].0 != answers[index - 1].0);
+            row.group = Some(group);
         }
         self.score(&rows)
     }
 }
 
-fn row(id: u64, ids: Vec<i64>, group: Option<u64>) -> TrainingRow {
-    TrainingRow { id, trainable: vec![false; ids.len()], ids, group }
+fn row(id: u64, ids: Vec<i64>) -> TrainingRow {
+    TrainingRow { id, trainable: vec![false; ids.len()], ids, group: None }
 }

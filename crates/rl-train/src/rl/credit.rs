@@ -11,7 +11,6 @@ use rl_core::returns::episode_gae;
 use rl_core::rewards::{RewardInputs, RewardStep, Rewards};
 use rl_core::rows::Rows;
 use rl_core::selection::{Selection, drop_high_kl, entropy_threshold, keep_high_entropy};
-use rl_torch::kernels::training_numerics;
 use serde::Serialize;
 
 use super::experience::{Experience, Minibatch};
@@ -123,8 +122,13 @@ impl Rl {
         for chosen in &minibatch.micro_batches {
             let rows: Vec<&TrainingRow> = chosen.iter().map(|&index| &trajectories[index].row).collect();
             let micro = MicroBatch::new(self.policy.decoder(), &rows, (0..rows.len()).collect())?;
-            let ours = training_numerics(|| tch::no_grad(|| self.forward(&micro, chosen, trajectories, with_entropy)))?;
-            scatter(&to_host(&ours.log_probs)?, chosen, experience, labels, |e| &mut e.old_log_probs);
+            let ours = tch::no_grad(|| self.forward(&micro, chosen, trajectories, with_entropy))?;
+            let row_ids = || micro.row_ids(&rows);
+            let log_probs = to_host(&ours.log_probs)?;
+            if self.kl_in_reward() {
+                finite("log_probs", &log_probs, row_ids)?; // else a matter of the update, which may skip it
+            }
+            scatter(&log_probs, chosen, experience, labels, |e| &mut e.old_log_probs);
             if let Some(entropies) = &ours.entropies {
                 scatter(&to_host(entropies)?, chosen, experience, labels, |e| &mut e.entropies);
             }
@@ -132,7 +136,9 @@ impl Rl {
                 let ranges = if by_turn { &experience.turns } else { &experience.labels };
                 let total = ranges.last().map_or(0, |range| range.end);
                 experience.values.resize(total, 0.0);
-                let mut host = to_host(values)?.into_iter();
+                let host = to_host(values)?;
+                finite("values", &host, row_ids)?;
+                let mut host = host.into_iter();
                 for &index in chosen {
                     for place in ranges[index].clone() {
                         experience.values[place] = host.next().unwrap_or(f32::NAN);
@@ -141,10 +147,13 @@ impl Rl {
             }
             if let Some(reference) = &self.reference {
                 let temperature = self.config.log_prob_temperature();
-                let log_probs = reference.run(&self.policy, |decoder| {
-                    training_numerics(|| tch::no_grad(|| micro.log_probs(decoder, temperature)))
-                })?;
-                scatter(&to_host(&log_probs)?, chosen, experience, labels, |e| &mut e.ref_log_probs);
+                let log_probs =
+                    reference.run(&self.policy, |decoder| tch::no_grad(|| micro.log_probs(decoder, temperature)))?;
+                let log_probs = to_host(&log_probs)?;
+                if self.kl_in_reward() {
+                    finite("ref_log_probs", &log_probs, row_ids)?;
+                }
+                scatter(&log_probs, chosen, experience, labels, |e| &mut e.ref_log_probs);
             }
         }
         Ok(())
@@ -262,6 +271,13 @@ impl Rl {
         experience.selected = selected;
         Ok(())
     }
+}
+
+/// Refuses numbers of a micro-batch that advantages are made of, with the rows that made them.
+fn finite(name: &'static str, host: &[f32], rows: impl Fn() -> Vec<u64>) -> Result<()> {
+    let Some(index) = host.iter().position(|number| !number.is_finite()) else { return Ok(()) };
+    let value = f64::from(host[index]);
+    Err(Error::from(rl_core::Error::NonFinite { name, index, value }).in_rows(rows()))
 }
 
 /// Puts the numbers of a micro-batch's labels into their places.

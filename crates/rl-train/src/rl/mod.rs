@@ -7,6 +7,7 @@ mod credit;
 mod critic;
 mod experience;
 mod reward_models;
+mod scoring;
 mod source;
 mod statistics;
 mod trajectory;
@@ -33,7 +34,7 @@ use crate::config::{KlPlace, RlConfig, TaskConfig};
 use crate::digest::Digest;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
 use crate::policy::{Policy, Reference};
-use crate::reward::{CustomRewards, Prompt, RewardRequest, ScoredBatch, Scorer};
+use crate::reward::{CustomRewards, Prompt, RewardRequest, ScoredBatch};
 use crate::sft::{input_model, save_averages, to_state};
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
@@ -42,6 +43,7 @@ use credit::AdvantageRecord;
 use critic::Critic;
 use experience::Experience;
 use reward_models::RewardModels;
+use scoring::Scoring;
 pub use source::Sampler;
 use source::{Source, SourceState};
 use statistics::UpdateStatistics;
@@ -58,7 +60,7 @@ pub struct Rl {
     critic: Option<Critic>,
     learner: Learner,
     source: Source,
-    scorer: Option<Scorer>,
+    scoring: Option<Scoring>,
     reward_models: RewardModels,
     kl: Option<KlController>,
     entropy: Option<EntropyController>,
@@ -72,6 +74,12 @@ struct RlState {
     source: SourceState,
     kl: Option<KlController>,
     entropy: Option<EntropyController>,
+}
+
+/// Answers to the tasks of one round; the greedy answers' rewards are `[tasks]`.
+struct Sampled {
+    answers: Vec<Trajectory>,
+    greedy_rewards: Option<Vec<Option<f64>>>,
 }
 
 /// Answers of one step with what their sampling and scoring was like.
@@ -112,12 +120,23 @@ impl Method for Rl {
         Rl::with_rewards(config, device, resume, CustomRewards::new())
     }
 
+    fn connect(&mut self) -> Result<()> {
+        self.scoring.as_mut().map_or(Ok(()), |scoring| scoring.connect().map(drop))
+    }
+
+    fn recall(&mut self, run: &Path, step: u64) -> Result<()> {
+        self.scoring.as_mut().map_or(Ok(()), |scoring| scoring.recall(run, step))
+    }
+
     fn max_steps(&self) -> u64 {
         self.config.training.max_steps.unwrap_or(0)
     }
 
     /// One step: answer the tasks, score the answers, make advantages, take the updates.
     fn step(&mut self, step: u64) -> Result<StepReport> {
+        if let Some(scoring) = &mut self.scoring {
+            scoring.begin_step();
+        }
         let rollout = self.rollout(step)?;
         let trajectories = &rollout.trajectories;
         let mut experience = Experience::new(trajectories);
@@ -206,11 +225,11 @@ impl Rl {
         }
         let source_state = state.as_ref().map(|state| state.source);
         let source = Source::new(&config.rollout.task, &policy.chat, config.seed, source_state, &config.training)?;
-        let scorer = config.reward.as_ref().map(|reward| Scorer::new(reward, custom)).transpose()?;
+        let scoring = config.reward.as_ref().map(|reward| Scoring::new(reward, custom));
         let micro_batch_tokens = config.training.micro_batch_tokens;
         let reward_models = RewardModels::load(config.reward.as_ref(), micro_batch_tokens, device)?;
         let config = config.clone();
-        Ok(Rl { config, policy, reference, critic, learner, source, scorer, reward_models, kl, entropy })
+        Ok(Rl { config, policy, reference, critic, learner, source, scoring, reward_models, kl, entropy })
     }
 
     /// Lets `sampler` answer the prompts, in training and not in validation.
@@ -240,7 +259,7 @@ impl Rl {
                 let found = rollout.trajectories.len() / group_size;
                 return Err(Error::TooFewGroups { found, wanted: count, rounds: round });
             }
-            let (mut answers, greedy) = self.sample(step, count, group_size, first, &mut rollout)?;
+            let Sampled { mut answers, greedy_rewards } = self.sample(step, count, group_size, first, &mut rollout)?;
             let started = Instant::now();
             rollout.scored.extend(self.score(&mut answers)?);
             rollout.reward_seconds += started.elapsed().as_secs_f64();
@@ -258,7 +277,7 @@ impl Rl {
             }
             let answers = answers.into_iter().enumerate().filter(|(index, _)| kept[index / group_size]);
             rollout.trajectories.extend(answers.map(|(_, answer)| answer));
-            if let (Some(greedy), Some(rewards)) = (greedy, &mut rollout.greedy_rewards) {
+            if let (Some(greedy), Some(rewards)) = (greedy_rewards, &mut rollout.greedy_rewards) {
                 rewards.extend(greedy.into_iter().zip(&kept).filter(|(_, kept)| **kept).map(|(reward, _)| reward));
             }
             if rollout.trajectories.len() == count * group_size {
@@ -277,7 +296,7 @@ impl Rl {
         group_size: usize,
         first: u64,
         rollout: &mut Rollout,
-    ) -> Result<(Vec<Trajectory>, Option<Vec<Option<f64>>>)> {
+    ) -> Result<Sampled> {
         let started = Instant::now();
         let seed = self.config.seed;
         let key = RandomKey::new(seed, "rollout").at(step);
@@ -295,19 +314,21 @@ impl Rl {
             Ok((answers, Some(again.sample(chat, count, 1, seed, key, first, &sampling)?)))
         })?;
         rollout.sampling_seconds += started.elapsed().as_secs_f64();
-        let Some(mut greedy) = greedy else { return Ok((answers, None)) };
+        let Some(mut greedy) = greedy else { return Ok(Sampled { answers, greedy_rewards: None }) };
         self.score(&mut greedy)?;
-        Ok((answers, Some(greedy.iter().map(|answer| answer.reward).collect())))
+        let greedy_rewards = Some(greedy.iter().map(|answer| answer.reward).collect());
+        Ok(Sampled { answers, greedy_rewards })
     }
 
     /// Gives every answer its outcome reward: the environment's and the weighted sum of the sources.
     fn score(&mut self, answers: &mut [Trajectory]) -> Result<Option<ScoredBatch>> {
-        let Some(scorer) = &mut self.scorer else {
+        let Some(scoring) = &mut self.scoring else {
             answers.iter_mut().for_each(|answer| answer.reward = answer.environment_reward);
             return Ok(None);
         };
         let requests: Vec<Arc<RewardRequest>> = answers.iter().map(|answer| Arc::new(request(answer))).collect();
-        let scored = scorer.score(&requests, &self.reward_models.scores(&requests)?)?;
+        let models = &self.reward_models;
+        let scored = scoring.score(&requests, || models.scores(&requests))?;
         for (index, answer) in answers.iter_mut().enumerate() {
             let total = scored.totals[index];
             answer.reward = total.map(|total| total + answer.environment_reward.unwrap_or(0.0));
@@ -373,7 +394,7 @@ impl Rl {
             .with_timing("reward_seconds", rollout.reward_seconds))
     }
 
-    fn report(&self, step: u64, rollout: Rollout, advantages: Vec<f32>, row: MetricsRow) -> Result<StepReport> {
+    fn report(&mut self, step: u64, rollout: Rollout, advantages: Vec<f32>, row: MetricsRow) -> Result<StepReport> {
         let mut message = format!("reward {:.3}", row.get("reward_mean").unwrap_or(f64::NAN));
         if let Some(rate) = row.get("success_rate") {
             message += &format!(" success {rate:.2}");
@@ -394,6 +415,9 @@ impl Rl {
         let json = serde_json::to_vec(&record)
             .map_err(|error| Error::Resume { path: name.clone().into(), reason: error.to_string() })?;
         report.files.push((name, json));
+        if let Some(scoring) = &mut self.scoring {
+            report.files.extend(scoring.record(step)?);
+        }
         Ok(report)
     }
 

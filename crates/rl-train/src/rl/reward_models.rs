@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rl_data::Message;
+use rl_data::{Message, Renderer, Seams, UnpairedRecord};
 use tch::Device;
 
 use crate::Result;
@@ -28,46 +28,56 @@ fn configured(config: Option<&RewardConfig>) -> impl Iterator<Item = (&str, &Mod
 
 impl RewardModels {
     /// Loads what the configuration names.
-    ///
-    /// # Errors
-    /// As [`RewardSource::load`] and [`RewardSource::normalized`].
     pub fn load(config: Option<&RewardConfig>, micro_batch_tokens: usize, device: Device) -> Result<Self> {
-        let load = |(name, source): (&str, &ModelReward)| {
+        let mut models = Vec::new();
+        for (name, source) in configured(config) {
             let model = RewardSource::load(&source.path, source.dtype, device)?;
             let model = model.with_micro_batch_tokens(micro_batch_tokens);
-            Ok((name.to_owned(), if source.normalized { model.normalized()? } else { model }))
-        };
-        Ok(RewardModels(configured(config).map(load).collect::<Result<_>>()?))
+            models.push((name.to_owned(), if source.normalized { model.normalized()? } else { model }));
+        }
+        Ok(RewardModels(models))
     }
 
     /// Scores of all requests by every model.
     pub fn scores(&self, requests: &[Arc<RewardRequest>]) -> Result<ExternalScores> {
-        let of = |(name, model): &(String, RewardSource)| Ok((name.clone(), scores(model, requests)?));
-        self.0.iter().map(of).collect()
+        self.0.iter().map(|(name, model)| Ok((name.clone(), scores(model, requests)?))).collect()
     }
 }
 
-/// A request that cannot be rendered, or is longer than the model reads, has no score; the rest is not touched by it.
+/// A request that cannot be rendered, or is longer than the model reads, has no score; the others are not touched by it.
 fn scores(model: &RewardSource, requests: &[Arc<RewardRequest>]) -> Result<Vec<Score>> {
-    let limit = model.max_positions();
-    let mut scores = vec![Score::Invalid("failed: the answer has no token".into()); requests.len()];
+    let limit = model.max_length();
+    let mut scores = vec![Score::TimedOut; requests.len()]; // each is replaced
     let mut rows: Vec<TrainingRow> = Vec::new();
     for (index, request) in requests.iter().enumerate() {
-        let prompt = match &request.prompt {
-            Prompt::Text(text) => vec![Message::user(text.clone())],
-            Prompt::Messages(messages) => messages.clone(),
-        };
-        match model.row(index as u64, &prompt, &request.response, Some(request.sample)) {
+        match row(model.renderer(), index, request) {
             Ok(row) if row.ids.len() <= limit => rows.push(row),
             Ok(row) => {
                 let length = row.ids.len();
-                scores[index] = Score::Invalid(format!("too long: {length} tokens, the reward model reads {limit}"));
+                let reason = format!("too long: {length} tokens, the reward model reads {limit}");
+                scores[index] = Score::Invalid(reason);
             }
             Err(error) => scores[index] = Score::Invalid(format!("failed: {error}")),
         }
     }
-    for (row, output) in rows.iter().zip(model.outputs(&rows)?) {
-        scores[row.id as usize] = Score::from_value(output);
+    for (row, reward) in rows.iter().zip(model.score(&rows)?) {
+        scores[row.id as usize] = Score::Ok(reward);
     }
     Ok(scores)
+}
+
+/// Prompt and answer up to its end-of-turn token; answers to one prompt share it in the model.
+fn row(renderer: &Renderer, index: usize, request: &RewardRequest) -> Result<TrainingRow> {
+    let record = UnpairedRecord {
+        prompt: match &request.prompt {
+            Prompt::Text(text) => vec![Message::user(text.clone())],
+            Prompt::Messages(messages) => messages.clone(),
+        },
+        completion: vec![Message::assistant(request.response.clone())],
+        label: true,
+        extra: Default::default(),
+    };
+    let example = renderer.unpaired_example(&record, Seams::Response)?.completion;
+    let ids = example.ids.into_iter().map(i64::from).collect();
+    Ok(TrainingRow { id: index as u64, ids, trainable: example.trainable, group: Some(request.sample) })
 }

@@ -150,7 +150,8 @@ impl Source {
                 *next += count as u64;
                 let environments = indices.iter().map(|_| config.build()).collect::<rl_envs::Result<Vec<_>>>();
                 let mut environments: Vec<Box<dyn Environment>> = environments?;
-                let episodes = play_episodes(chat, &mut environments, seed, &indices, &keys, sampling, &mut |_| ())?;
+                let episodes = play_episodes(chat, &mut environments, seed, &indices, &keys, sampling, &mut |_| ());
+                let episodes = episodes.map_err(|error| while_answering(error.into(), indices.iter().copied()))?;
                 let groups = repeat(first..first + count as u64, group_size);
                 let pairs = episodes.into_iter().zip(groups);
                 Ok(pairs.map(|(episode, group)| Trajectory::from_episode(episode, group)).collect())
@@ -165,7 +166,8 @@ impl Source {
                     }
                 }
                 let mut borrowed: Vec<&mut Dialogue> = dialogues.iter_mut().collect();
-                sampler.answer(chat, &mut borrowed, &keys, sampling)?;
+                let answered = sampler.answer(chat, &mut borrowed, &keys, sampling);
+                answered.map_err(|error| while_answering(error, tasks.iter().map(|task| task.row)))?;
                 let mut trajectories = Vec::with_capacity(dialogues.len());
                 for (index, mut dialogue) in dialogues.into_iter().enumerate() {
                     let task = tasks[index / group_size];
@@ -181,6 +183,16 @@ impl Source {
             }
         }
     }
+}
+
+/// Names the tasks that were being answered when the model gave a number that is not finite.
+fn while_answering(error: Error, tasks: impl Iterator<Item = u64>) -> Error {
+    if !error.is_non_finite() {
+        return error;
+    }
+    let mut tasks: Vec<u64> = tasks.collect();
+    tasks.dedup();
+    error.in_rows(tasks)
 }
 
 /// Every item `times` times.

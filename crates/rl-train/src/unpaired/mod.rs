@@ -8,7 +8,6 @@ use rl_core::preference_loss::{KtoBaseline, UnpairedLoss, UnpairedObjective, Unp
 use rl_core::random::RandomKey;
 use rl_core::statistics::RunningStatistics;
 use rl_data::{Cursor, Renderer, UnpairedRecord, read_jsonl, select};
-use rl_torch::kernels::training_numerics;
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -272,8 +271,7 @@ impl Passes<'_> {
     fn policy(&self, rows: &[&TrainingRow], dropout: Dropout) -> Result<Vec<f64>> {
         let pass = |index: usize, micro: &MicroBatch| {
             self.policy.set_dropout(dropout(index));
-            let pass = || tch::no_grad(|| micro.log_probs(self.policy.decoder(), 1.0));
-            to_host(&training_numerics(pass)?)
+            to_host(&tch::no_grad(|| micro.log_probs(self.policy.decoder(), 1.0))?)
         };
         let sums = self.each(rows, pass);
         self.policy.set_dropout(None);

@@ -180,34 +180,17 @@ fn another_configuration_in_the_same_folder_is_refused() {
     assert_eq!(metrics(&folder.path().join("run")), before);
 }
 
-/// A checkpoint whose weights hold NaN ends the first step with an error that says where.
+/// An evaluation that decides and is not there ends the run at the first one, before anything rests on it.
 #[test]
-fn weights_that_are_not_numbers_end_the_step() {
-    use rl_models::checkpoint::{load_tensors, save_tensors};
+fn a_metric_that_nobody_measures_is_named() {
     let (folder, data) = copy_task();
-    let root = folder.path();
-    let broken = root.join("broken");
-    copy_of(&half_trained(), &broken);
-    let weights = broken.join("model.safetensors");
-    let mut tensors = load_tensors(&weights, tch::Device::Cpu).unwrap();
-    let _ = tensors.get_mut("model.norm.weight").unwrap().fill_(f64::NAN);
-    let borrowed: Vec<(&str, &tch::Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    save_tensors(&weights, &borrowed).unwrap();
-
-    let mut config = sft_config(root, "sft", &data, &[]);
-    config.model = rl_train::ModelConfig::from_path(&broken);
-    let progress = rl_track::Progress::hidden();
-    let interrupt = rl_train::Interrupt::manual();
-    let results = [
-        Trainer::<Sft>::new(config).and_then(|mut trainer| trainer.run(&interrupt, &progress)),
-        Trainer::<Rl>::new(rl_config(root, "rl", &broken, PPO, &[]))
-            .and_then(|mut trainer| trainer.run(&interrupt, &progress)),
+    let changes = [
+        r#"training.evaluation={ every = 1, at_start = true, best = { metric = "seeen/loss", goal = "min" } }"#,
+        &format!("held_out.seen=\"{}\"", data.display()),
     ];
-    for result in results {
-        let message = result.unwrap_err().to_string();
-        assert!(message.contains("step 1"), "{message}");
-    }
-    for run in ["sft", "rl"] {
-        assert!(!root.join(run).join("checkpoints").exists());
-    }
+    let config = sft_config(folder.path(), "run", &data, &changes);
+    let mut trainer = Trainer::<Sft>::new(config).unwrap();
+    let result = trainer.run(&rl_train::Interrupt::manual(), &rl_track::Progress::hidden());
+    let message = result.unwrap_err().to_string();
+    assert!(message.contains("training.evaluation.best.metric") && message.contains("seeen/loss"), "{message}");
 }

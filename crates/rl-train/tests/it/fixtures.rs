@@ -86,6 +86,38 @@ critic = { kind = "shared", head = "network", value_coef = 0.5, value_clip = 1.0
 rollout.group_size = 1
 "#;
 
+/// PPO by tokens with a critic of its own, the divergence from the reference in the reward, its coefficient steered.
+pub fn token_ppo() -> String {
+    format!(
+        r#"
+        shaping = {{ steps = [{{ kind = "token_kl" }}] }}
+        kl = {{ controller = {{ kind = "adaptive", kl_coef = 0.05, target = 0.01, horizon = 50.0 }}, penalty = {{ estimator = "k1" }}, place = "reward" }}
+        advantage = {{ kind = "gae", gamma = 1.0, gae_lambda = 0.95, whitening = {{ variance = "unbiased", floor = {{ add_to_std = 1e-5 }}, shift_mean = true, divide_by_std = true }} }}
+        rollout.group_size = 1
+        [critic]
+        kind = "own"
+        start = {{ language_model = "{}" }}
+        optimizer = {{ beta1 = 0.9, beta2 = 0.999, eps = 1e-7, weight_decay = 0.0 }}
+        learning_rate = {{ kind = "constant", learning_rate = 2e-3 }}
+        max_grad_norm = 1.0
+        value_clip = 0.5
+        policy_frozen_steps = 1
+        "#,
+        half_trained().display()
+    )
+}
+
+/// Adapters of rank 2 on every projection.
+pub fn lora(dropout: f64) -> rl_models::LoraConfig {
+    rl_models::LoraConfig {
+        rank: 2,
+        alpha: 4.0,
+        dropout,
+        target_modules: rl_models::TargetModules::Word("all-linear".into()),
+        use_rslora: false,
+    }
+}
+
 /// Plays [`GAME`] from the checkpoint `model` into `folder/<name>`.
 pub fn rl_config(folder: &Path, name: &str, model: &Path, algorithm: &str, changes: &[&str]) -> RlConfig {
     rl_torch::set_num_threads(1);

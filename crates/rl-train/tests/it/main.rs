@@ -2,14 +2,24 @@
 
 mod bad_input;
 mod config_files;
+mod damage;
 mod distill;
 mod fixtures;
 mod invariance;
+mod kill;
 mod learning;
+mod non_finite;
 mod preference;
 mod preference_fixtures;
 mod presets;
+mod record;
+mod replay;
 mod resume;
 mod reward;
 mod reward_model;
+mod rl_fixtures;
+mod rl_methods;
+mod rl_properties;
+mod rl_rewards;
+mod signals;
 mod trajectories;

@@ -21,6 +21,7 @@ fn before_the_first_update_every_margin_is_exactly_zero() {
         ("lora", DPO, vec![LORA, "model.lora.dropout=0.0"]),
         ("full-known", PRECOMPUTED, vec![]),
         ("lora-known", PRECOMPUTED, vec![LORA, "model.lora.dropout=0.0"]),
+        ("bf16", DPO, vec!["model.dtype=\"bf16\""]),
         ("recomputed", DPO, vec!["model.gradient_checkpointing=true"]),
     ] {
         let changes = [changes, vec!["training.max_steps=1"]].concat();

@@ -1,6 +1,5 @@
 //! A run that was interrupted or killed ends as one that was not: every byte but the clock's.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -9,38 +8,7 @@ use rl_train::{Distill, Finish, Method, Preference, RewardModel, Rl, Sft, Unpair
 use crate::distill::{distill_config, student};
 use crate::fixtures::*;
 use crate::preference_fixtures::*;
-
-/// Checkpoint files, samples and advantages of a run by relative path. Left out: what holds the folder's name (the
-/// configuration), the clock (manifest, events, log) or both; metrics are compared without their timing.
-fn contents(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn visit(folder: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                visit(&path, root, found);
-            } else {
-                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_string();
-                found.insert(name, fs::read(&path).unwrap());
-            }
-        }
-    }
-    let mut found = BTreeMap::new();
-    visit(run, run, &mut found);
-    found.retain(|name, _| {
-        let clock = ["config.toml", "manifest.json", "metrics.jsonl", "log.txt", ".lock"].contains(&name.as_str());
-        !clock && !name.starts_with("events.out")
-    });
-    found
-}
-
-fn assert_same(run: &Path, expected: &Path) {
-    assert_eq!(metrics(run), metrics(expected));
-    let (run, expected) = (contents(run), contents(expected));
-    assert_eq!(run.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-    for (name, bytes) in &expected {
-        assert!(run[name] == *bytes, "{name} differs");
-    }
-}
+use crate::record::{assert_same, contents};
 
 /// What a process leaves behind that dies some time after its last checkpoint: lines of later steps, the last one torn, a
 /// checkpoint half written.
@@ -140,7 +108,7 @@ fn preference_runs_resume_to_the_bit() {
     for (objective, changes) in [
         (DPO, vec![]),
         (PRECOMPUTED, vec![LORA]),
-        (FOLLOWING, vec!["reference.update.mixup_alpha=0.5", "reference.update.every_steps=2"]),
+        (FOLLOWING, vec!["reference.update.mixup_alpha=0.5", "reference.update.every_steps=2", "model.dtype=\"bf16\""]),
         (AOT, vec![LORA]),
     ] {
         let files = files();
@@ -161,7 +129,7 @@ fn unpaired_runs_resume_to_the_bit() {
 
 #[test]
 fn reward_models_resume_to_the_bit() {
-    for changes in [vec!["training.ema_decay=0.9"], vec![LORA]] {
+    for changes in [vec!["training.ema_decay=0.9", "model.dtype=\"bf16\""], vec![LORA]] {
         let files = files();
         check::<RewardModel>(files.root(), 6, |name| files.reward_model(name, &changes));
         check_replay::<RewardModel>(&files.reward_model("whole", &changes));
