@@ -169,9 +169,7 @@ impl RunNumbers {
         for split in rows.iter().map(|row| row.split.as_str()) {
             for name in names {
                 let key = format!("{split}/{name}");
-                if !curves.contains_key(&key) {
-                    curves.insert(key, metrics::series(rows, split, name));
-                }
+                curves.entry(key).or_insert_with(|| metrics::series(rows, split, name));
             }
         }
         curves.retain(|_, curve| !curve.is_empty());

@@ -61,7 +61,7 @@ fn stages(report: &mut Report, numbers: &Numbers) {
             outcome("empty"),
             format!("{:.1}", stage.answer_length.mean_tokens),
             format!("{:.1}", 100.0 * stage.answer_length.truncated.rate),
-            stage.model_reward.map_or("–".into(), |reward| signed_2(reward)),
+            stage.model_reward.map_or("–".into(), signed_2),
         ]
     };
     let headers =

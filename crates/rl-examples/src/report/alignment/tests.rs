@@ -115,7 +115,7 @@ fn a_report_says_what_the_records_hold() {
     assert!(html.contains("An &lt;experiment&gt;") && html.contains("All of it is made up."));
     assert!(html.contains("20.0\u{a0}[8.1,\u{a0}41.6]"), "Wilson's interval of 4 of 20");
     assert!(html.contains("6.000"), "the mean reward of steps 4 to 8");
-    assert_eq!(html.matches("<svg").count(), 7, "obedience twice, loss, pairs, and three of RL");
+    assert_eq!(html.matches("<figure>").count(), 7, "obedience twice, loss, pairs, and three of RL");
     for outside in ["<script", "<link", "src=", "url("] {
         assert!(!html.contains(outside), "{outside}");
     }
