@@ -192,8 +192,8 @@ fn baselines_learn() {
 #[test]
 fn critics_learn() {
     let own = token_own(3e-3);
-    let steps = "training.max_steps=32"; // each with 64 prompts
-    let changes = &[OFF_POLICY, ONE_ANSWER, MANY_PROMPTS, "shaping={ steps = [] }", steps];
+    let steps = "training.max_steps=48"; // each with 64 prompts
+    let changes = &[OFF_POLICY, ONE_ANSWER, MANY_PROMPTS, "shaping={ steps = [] }", SMALLER, steps];
     check(&[
         ("ppo, turns, shared critic", false, TURN_SHARED, changes),
         ("ppo, tokens, shared critic", true, TOKEN_SHARED, changes),
