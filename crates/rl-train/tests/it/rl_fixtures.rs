@@ -40,7 +40,7 @@ pub fn write_prompts(file: &Path, words: &[&str], answer: impl for<'a> Fn(&'a st
         Some(answer) => json!({ "prompt": format!("Say {word}."), "answer": answer }),
         None => json!({ "prompt": format!("Say {word}.") }),
     };
-    write_jsonl(file, &words.iter().map(row).collect::<Vec<Value>>()).unwrap();
+    write_jsonl(file, words.iter().map(row).collect::<Vec<Value>>()).unwrap();
 }
 
 /// A policy that says the right word sometimes: a short SFT run, made once for all tests.
@@ -53,11 +53,11 @@ pub fn half_copying() -> PathBuf {
             folder.path(),
             "sft",
             &data,
-            &["training.max_steps=32", "training.checkpoints.every=32"],
+            &["training.max_steps=40", "training.checkpoints.every=40"],
         ));
         folder
     });
-    MODEL.path().join("sft/checkpoints/step-000032")
+    MODEL.path().join("sft/checkpoints/step-000040")
 }
 
 /// RL on the words from [`half_copying`] into `folder/<name>`; `algorithm` gives advantage and critic.
