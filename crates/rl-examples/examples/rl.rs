@@ -1,6 +1,6 @@
-//! Reinforcement learning by GRPO or PPO in GeneralPoints.
+//! Reinforcement learning in an environment or on prompts: PPO, GRPO, RLOO and their relatives.
 //!
-//! `cargo run --release -p rl-examples --example rl -- --config configs/rl/tiny-general-points-ppo.toml`
+//! `cargo run --release -p rl-examples --example rl -- --config configs/rl/tiny-from-best.toml`
 
 use std::process::ExitCode;
 
@@ -10,8 +10,8 @@ use rl_train::Rl;
 
 /// Trains a model by playing: sample answers, let the verifier price them, push up what did better than expected.
 ///
-/// The algorithm is chosen in the config (`[algorithm] name = "grpo"` or `"ppo"`). Ctrl-C writes a checkpoint; the same
-/// command then goes on from it, as it does after a crash.
+/// The algorithm is a choice of parts in the config; `configs/presets/rl` has one file for each published method. Ctrl-C
+/// writes a checkpoint; the same command then goes on from it, as it does after a crash.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
