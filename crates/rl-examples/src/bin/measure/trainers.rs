@@ -105,8 +105,8 @@ impl rl_train::reward::Reward for Variety {
     }
 }
 
-/// Every row of a step goes through the model in one packed backward pass, as the peer's padded batch does.
-const MICRO_BATCH_TOKENS: usize = 1 << 20;
+/// Tokens of a packed backward pass. The gradient does not depend on it, and speed hardly: small passes only need less memory.
+const MICRO_BATCH_TOKENS: usize = 512;
 
 impl Inputs {
     /// Reads the shared file.
