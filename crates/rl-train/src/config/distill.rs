@@ -1,7 +1,7 @@
 //! The configuration of distillation.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rl_data::{SelectionPolicy, TrainOn};
 use rl_models::DistillationSettings;
@@ -61,17 +61,7 @@ pub struct TeacherConfig {
 }
 
 impl RunConfig for DistillConfig {
-    fn run(&self) -> &Path {
-        &self.run
-    }
-
-    fn device(&self) -> &str {
-        &self.device
-    }
-
-    fn training(&self) -> &TrainingConfig {
-        &self.training
-    }
+    common_sections!();
 
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;

@@ -2,6 +2,23 @@
 //!
 //! Every trainer has one struct here; what all of them share is in [`ModelConfig`] and [`TrainingConfig`].
 
+/// The part of [`RunConfig`] that every configuration writes alike: its own fields of these names.
+macro_rules! common_sections {
+    () => {
+        fn run(&self) -> &std::path::Path {
+            &self.run
+        }
+
+        fn device(&self) -> &str {
+            &self.device
+        }
+
+        fn training(&self) -> &$crate::config::TrainingConfig {
+            &self.training
+        }
+    };
+}
+
 mod distill;
 mod model;
 mod preference;

@@ -1,7 +1,7 @@
 //! The configuration of preference optimisation on pairs: DPO and its relatives.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rl_core::preference_loss::{PreferenceObjective, ReferenceUpdate};
 use rl_data::{Seams, SelectionPolicy};
@@ -70,17 +70,7 @@ pub enum ReferencePasses {
 }
 
 impl RunConfig for PreferenceConfig {
-    fn run(&self) -> &Path {
-        &self.run
-    }
-
-    fn device(&self) -> &str {
-        &self.device
-    }
-
-    fn training(&self) -> &TrainingConfig {
-        &self.training
-    }
+    common_sections!();
 
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;

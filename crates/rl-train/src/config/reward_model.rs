@@ -1,7 +1,7 @@
 //! The configuration of a Bradley-Terry reward model.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rl_data::{Seams, SelectionPolicy};
 use rl_track::{ConfigError, ensure};
@@ -56,17 +56,7 @@ pub enum HeadInit {
 }
 
 impl RunConfig for RewardModelConfig {
-    fn run(&self) -> &Path {
-        &self.run
-    }
-
-    fn device(&self) -> &str {
-        &self.device
-    }
-
-    fn training(&self) -> &TrainingConfig {
-        &self.training
-    }
+    common_sections!();
 
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;

@@ -1,7 +1,7 @@
 //! The configuration of supervised fine-tuning.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rl_core::cross_entropy::CrossEntropyKind;
 use rl_core::masked::Reduction;
@@ -53,17 +53,7 @@ fn token_mean() -> Reduction {
 }
 
 impl RunConfig for SftConfig {
-    fn run(&self) -> &Path {
-        &self.run
-    }
-
-    fn device(&self) -> &str {
-        &self.device
-    }
-
-    fn training(&self) -> &TrainingConfig {
-        &self.training
-    }
+    common_sections!();
 
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate()?;

@@ -1,7 +1,7 @@
 //! The configuration of preference optimisation on single answers: KTO and its relatives.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rl_core::preference_loss::{UnpairedLoss, UnpairedObjective};
 use rl_data::{Seams, SelectionPolicy};
@@ -45,17 +45,7 @@ pub struct UnpairedConfig {
 }
 
 impl RunConfig for UnpairedConfig {
-    fn run(&self) -> &Path {
-        &self.run
-    }
-
-    fn device(&self) -> &str {
-        &self.device
-    }
-
-    fn training(&self) -> &TrainingConfig {
-        &self.training
-    }
+    common_sections!();
 
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;

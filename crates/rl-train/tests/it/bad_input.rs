@@ -125,6 +125,12 @@ fn unknown_keys_and_values_out_of_range_are_named() {
         refused::<Rl>(config, &root.join("refused"), expected);
         assert!(!root.join("refused").exists(), "{change}: refused before the run folder is made");
     }
+    let by_token = "shaping={ steps = [{ kind = \"token_kl\" }] }";
+    let config = rl_config(root, "refused", &half_trained(), PPO, &[by_token]);
+    refused::<Rl>(config, &root.join("refused"), &["shaping.steps", "TokenKl", "turn_advantage"]);
+    let rejection = "selection.max_off_policy_kl=0.1";
+    let config = rl_config(root, "refused", &half_trained(), GRPO, &[rejection, "rollout.log_prob_temperature=0.5"]);
+    refused::<Rl>(config, &root.join("refused"), &["rollout.log_prob_temperature", "0.5", "sampler"]);
     let mut config = sft_config(root, "refused", &data, &[]);
     config.model.path = Some(half_trained());
     refused::<Sft>(config, &root.join("refused"), &["model", "give either model.path or model.new"]);

@@ -3,7 +3,7 @@
 mod critic;
 mod rollout;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rl_core::advantages::{AdvantageEstimator, GroupEstimator, Whitening};
 use rl_core::entropy::EntropyController;
@@ -195,17 +195,7 @@ impl RlConfig {
 }
 
 impl RunConfig for RlConfig {
-    fn run(&self) -> &Path {
-        &self.run
-    }
-
-    fn device(&self) -> &str {
-        &self.device
-    }
-
-    fn training(&self) -> &TrainingConfig {
-        &self.training
-    }
+    common_sections!();
 
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;
@@ -223,6 +213,19 @@ impl RunConfig for RlConfig {
             ensure((0.0..=1.0).contains(&gae_lambda), "turn_advantage.gae_lambda", gae_lambda, "must be in [0, 1]")?;
             whitening.map_or(Ok(()), |whitening| whitening.validate()).map_err(in_section("turn_advantage"))?;
         }
+        let by_token = self.shaping.steps.iter().find(|step| !matches!(step, RewardStep::Clip { .. }));
+        if let (Some(step), true) = (by_token, self.turn_advantage.is_some()) {
+            let message =
+                "turns keep the prices of their environment: with `turn_advantage` only `clip` can be applied";
+            ensure(false, "shaping.steps", format!("{step:?}"), message)?;
+        }
+        let compares_samplers = self.importance.is_some()
+            || self.selection.rejection.is_some()
+            || self.selection.max_off_policy_kl.is_some();
+        let same = self.log_prob_temperature() == self.rollout.sampling.temperature;
+        let message = "must be that of `sampling` where log-probabilities are compared with the sampler's";
+        let temperature = self.log_prob_temperature();
+        ensure(same || !compares_samplers, "rollout.log_prob_temperature", temperature, message)?;
         let has_critic = self.critic.is_some();
         let message = "is needed by this advantage, and by no other: give it exactly then";
         ensure(has_critic == self.needs_values(), "critic", if has_critic { "given" } else { "absent" }, message)?;
