@@ -169,6 +169,70 @@ pub enum Error {
         /// Index of the row.
         row: usize,
     },
+    /// A row number that the data does not have.
+    #[error("there is no row {row} among {rows}; the order belongs to other data")]
+    NoSuchRow {
+        /// Index of the row.
+        row: usize,
+        /// Rows there are.
+        rows: usize,
+    },
+    /// A piece of a document that the examples do not have.
+    #[error(
+        "document {document} has no tokens {start}..{end}, but {}; rows and examples belong to different data",
+        .length.map_or("is missing".to_string(), |length| format!("{length} tokens"))
+    )]
+    NoSuchPiece {
+        /// Index of the document.
+        document: usize,
+        /// First token.
+        start: usize,
+        /// One past the last token.
+        end: usize,
+        /// Tokens of the document; none if there is no such document.
+        length: Option<usize>,
+    },
+    /// The thread that makes items ahead panicked.
+    #[error("the thread that reads ahead panicked: {message}")]
+    Producer {
+        /// What it said.
+        message: String,
+    },
+    /// The system gives no thread.
+    #[error("cannot start a thread: {source}; lower the number of threads or raise the limit (ulimit -u)")]
+    Thread {
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A content that has no JSON form and so no hash.
+    #[error("the content cannot be written as JSON to be hashed: {source}")]
+    Content {
+        /// What was wrong.
+        source: serde_json::Error,
+    },
+    /// Scores that do not belong to the answers.
+    #[error("row {row}: the scorer gave {scores} scores for {answers} answers")]
+    ScoreCount {
+        /// Index of the row.
+        row: usize,
+        /// Scores given.
+        scores: usize,
+        /// Answers there are.
+        answers: usize,
+    },
+    /// A score that is no number to compare by.
+    #[error("row {row}: the score of answer {answer} is {score}; it must be finite")]
+    Score {
+        /// Index of the row.
+        row: usize,
+        /// Index of the answer.
+        answer: usize,
+        /// The score.
+        score: f64,
+    },
+    /// A statistic that cannot be computed from the numbers given.
+    #[error(transparent)]
+    Statistic(#[from] rl_core::Error),
     /// A row on which there is nothing to learn.
     #[error("row {row} has no trainable token after its first; drop such rows or check the roles")]
     Untrainable {

@@ -4,6 +4,7 @@ use rl_core::random::RandomKey;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::mix::Mix;
 
 /// A permutation of `0..n`, a function of its arguments alone.
 pub fn epoch_order(seed: u64, epoch: u64, n: usize) -> Vec<usize> {
@@ -12,7 +13,68 @@ pub fn epoch_order(seed: u64, epoch: u64, n: usize) -> Vec<usize> {
     order
 }
 
-/// Where a pass over the data stands; all that a checkpoint needs.
+/// What an epoch visits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Epochs {
+    /// Each of this many rows once.
+    All(usize),
+    /// Rows of several datasets, numbered through.
+    Mixed(Mix),
+}
+
+impl Epochs {
+    /// Row numbers of an epoch in their order, a function of the arguments alone.
+    pub fn order(&self, seed: u64, epoch: u64) -> Vec<usize> {
+        match self {
+            Epochs::All(n) => epoch_order(seed, epoch, *n),
+            Epochs::Mixed(mix) => mix.epoch(seed, epoch),
+        }
+    }
+
+    /// Rows of an epoch.
+    pub fn epoch_rows(&self) -> usize {
+        match self {
+            Epochs::All(n) => *n,
+            Epochs::Mixed(mix) => mix.epoch_rows(),
+        }
+    }
+
+    /// Rows there are; row numbers are below.
+    pub fn num_rows(&self) -> usize {
+        match self {
+            Epochs::All(n) => *n,
+            Epochs::Mixed(mix) => mix.num_rows(),
+        }
+    }
+
+    /// That `cursor` can stand in an epoch of these rows.
+    pub(crate) fn check(&self, cursor: Cursor) -> Result<()> {
+        let rows = self.epoch_rows();
+        if rows == 0 {
+            return Err(Error::Setting { name: "rows", value: "0".into(), rule: "there must be a row to visit" });
+        }
+        if cursor.position >= rows {
+            let value = format!("{} of {rows} rows", cursor.position);
+            let rule = "must be below the number of rows; the cursor belongs to another data set";
+            return Err(Error::Setting { name: "cursor.position", value, rule });
+        }
+        Ok(())
+    }
+}
+
+impl From<usize> for Epochs {
+    fn from(n: usize) -> Self {
+        Epochs::All(n)
+    }
+}
+
+impl From<Mix> for Epochs {
+    fn from(mix: Mix) -> Self {
+        Epochs::Mixed(mix)
+    }
+}
+
+/// Where a pass over the data stands; all that a checkpoint needs. It is the same on every rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
@@ -22,33 +84,29 @@ pub struct Cursor {
     pub position: usize,
 }
 
-/// Endless visit of `0..n`, each epoch in its own order.
+/// Endless visit of rows, each epoch in its own order.
 #[derive(Debug, Clone)]
 pub struct DataOrder {
     seed: u64,
+    epochs: Epochs,
     cursor: Cursor,
     order: Vec<usize>,
 }
 
 impl DataOrder {
-    /// Starts at the first row of epoch 0. `n` must be positive.
-    pub fn new(seed: u64, n: usize) -> Result<Self> {
-        DataOrder::resume(seed, n, Cursor::default())
+    /// Starts at the first row of epoch 0: of `n` rows, which must be positive, or of a [`Mix`].
+    pub fn new(seed: u64, epochs: impl Into<Epochs>) -> Result<Self> {
+        DataOrder::resume(seed, epochs, Cursor::default())
     }
 
     /// Goes on where `cursor` stands: the rows to come are those an uninterrupted visit would give.
     ///
-    /// `seed` and `n` must be the ones of the interrupted visit; a position of `n` or more is an error.
-    pub fn resume(seed: u64, n: usize, cursor: Cursor) -> Result<Self> {
-        if n == 0 {
-            return Err(Error::Setting { name: "rows", value: "0".into(), rule: "there must be a row to visit" });
-        }
-        if cursor.position >= n {
-            let value = format!("{} of {n} rows", cursor.position);
-            let rule = "must be below the number of rows; the cursor belongs to another data set";
-            return Err(Error::Setting { name: "cursor.position", value, rule });
-        }
-        Ok(DataOrder { seed, cursor, order: epoch_order(seed, cursor.epoch, n) })
+    /// `seed` and `epochs` must be those of the interrupted visit; a position beyond the epoch is an error.
+    pub fn resume(seed: u64, epochs: impl Into<Epochs>, cursor: Cursor) -> Result<Self> {
+        let epochs = epochs.into();
+        epochs.check(cursor)?;
+        let order = epochs.order(seed, cursor.epoch);
+        Ok(DataOrder { seed, epochs, cursor, order })
     }
 
     /// Where the visit stands now.
@@ -61,7 +119,7 @@ impl DataOrder {
         (0..count).map(|_| self.advance()).collect()
     }
 
-    /// The next `count` rows of this epoch, fewer at its end, and none twice in one batch.
+    /// The next `count` rows of this epoch, fewer at its end. Without a mix none comes twice in one batch.
     pub fn take_within_epoch(&mut self, count: usize) -> Vec<usize> {
         let left = self.order.len() - self.cursor.position;
         self.take(count.min(left))
@@ -72,7 +130,7 @@ impl DataOrder {
         self.cursor.position += 1;
         if self.cursor.position == self.order.len() {
             self.cursor = Cursor { epoch: self.cursor.epoch + 1, position: 0 };
-            self.order = epoch_order(self.seed, self.cursor.epoch, self.order.len());
+            self.order = self.epochs.order(self.seed, self.cursor.epoch);
         }
         row
     }
@@ -81,6 +139,7 @@ impl DataOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mix::{MixConfig, MixStop};
 
     #[test]
     fn each_epoch_visits_every_row_once_in_its_own_order() {
@@ -98,14 +157,17 @@ mod tests {
 
     #[test]
     fn a_resumed_visit_equals_the_uninterrupted_one() {
-        let whole = DataOrder::new(9, 7).unwrap().take(40);
-        for stop in 0..40 {
-            let mut head = DataOrder::new(9, 7).unwrap();
-            let mut rows = head.take(stop);
-            let saved = serde_json::to_string(&head.cursor()).unwrap();
-            let mut tail = DataOrder::resume(9, 7, serde_json::from_str(&saved).unwrap()).unwrap();
-            rows.extend(tail.take(40 - stop));
-            assert_eq!(rows, whole, "stopped after {stop}");
+        let config = MixConfig { weights: vec![1.0, 2.0], stop: MixStop::FirstExhausted };
+        for epochs in [Epochs::All(7), Epochs::Mixed(Mix::new(&[3, 9], &config).unwrap())] {
+            let whole = DataOrder::new(9, epochs.clone()).unwrap().take(40);
+            for stop in 0..40 {
+                let mut head = DataOrder::new(9, epochs.clone()).unwrap();
+                let mut rows = head.take(stop);
+                let saved = serde_json::to_string(&head.cursor()).unwrap();
+                let mut tail = DataOrder::resume(9, epochs.clone(), serde_json::from_str(&saved).unwrap()).unwrap();
+                rows.extend(tail.take(40 - stop));
+                assert_eq!(rows, whole, "stopped after {stop}");
+            }
         }
     }
 

@@ -73,3 +73,12 @@ pub fn renderers() -> Vec<(&'static str, Renderer)> {
 pub fn renderer(name: &str) -> Renderer {
     renderers().into_iter().find(|(found, _)| *found == name).unwrap().1
 }
+
+/// A tokenised conversation of `(id, trainable)`.
+pub fn example(tokens: &[(u32, bool)]) -> Example {
+    Example {
+        ids: tokens.iter().map(|token| token.0).collect(),
+        trainable: tokens.iter().map(|token| token.1).collect(),
+        roles: vec![None; tokens.len()],
+    }
+}

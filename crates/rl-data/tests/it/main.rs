@@ -1,5 +1,6 @@
-//! Tests of whole roads: parity with Python, masks over templates, pairs, packing at scale.
+//! Tests of whole roads: parity with Python, masks over templates, pairs, packing and batching.
 
+mod batching;
 mod chat_templates;
 mod fixtures;
 mod packing;
