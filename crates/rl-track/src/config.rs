@@ -94,23 +94,26 @@ pub fn to_toml<T: Serialize>(config: &T) -> Result<String> {
     })
 }
 
-/// The first key at which two tables differ, with both values (`None` where the key is missing).
-pub(crate) fn first_difference(left: &Table, right: &Table) -> Option<(String, Option<String>, Option<String>)> {
+/// A key at which two tables differ, with both values (`None` where the key is missing).
+pub(crate) type KeyDifference = (String, Option<String>, Option<String>);
+
+/// The keys at which two tables differ, in the order of the left one.
+pub(crate) fn differences(left: &Table, right: &Table) -> Vec<KeyDifference> {
+    let mut found = Vec::new();
     let extra = right.keys().filter(|key| !left.contains_key(*key));
     for key in left.keys().chain(extra) {
         match (left.get(key), right.get(key)) {
             (Some(Value::Table(left)), Some(Value::Table(right))) => {
-                if let Some((inner, left, right)) = first_difference(left, right) {
-                    return Some((format!("{key}.{inner}"), left, right));
-                }
+                let inner = differences(left, right).into_iter();
+                found.extend(inner.map(|(inner, left, right)| (format!("{key}.{inner}"), left, right)));
             }
             (left, right) if left != right => {
-                return Some((key.clone(), left.map(Value::to_string), right.map(Value::to_string)));
+                found.push((key.clone(), left.map(Value::to_string), right.map(Value::to_string)));
             }
             _ => {}
         }
     }
-    None
+    found
 }
 
 /// `a.b=VALUE`, split.

@@ -207,6 +207,14 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+    /// Nothing was recorded that was asked for.
+    #[error("{path}: {message}", path = path.display())]
+    NoCurves {
+        /// The run folder.
+        path: PathBuf,
+        /// What is missing and how to mend it.
+        message: String,
+    },
     /// The log could not be set up.
     #[error("cannot set up the log: {0}")]
     Log(String),

@@ -35,15 +35,22 @@ pub fn sha256_file(path: &Path) -> Result<String> {
 /// `find -L . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum`. Links are followed, since model
 /// caches keep their files behind links; a link back to a folder above it is an error. Empty folders leave no trace.
 pub fn sha256_folder(path: &Path) -> Result<String> {
+    Ok(sha256_list(&sha256_files(path)?))
+}
+
+/// SHA-256 of every file below a folder by its path there, `./NAME`, sorted by path bytes. Links are followed.
+pub fn sha256_files(folder: &Path) -> Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     let mut above = Vec::new();
-    collect_files(path, String::from("."), &mut above, &mut files)?;
+    collect_files(folder, String::from("."), &mut above, &mut files)?;
     files.sort();
-    let mut lines = String::new();
-    for (name, file) in &files {
-        lines.push_str(&format!("{}  {name}\n", sha256_file(file)?));
-    }
-    Ok(sha256_bytes(lines.as_bytes()))
+    files.into_iter().map(|(name, file)| Ok((name, sha256_file(&file)?))).collect()
+}
+
+/// The [`sha256_folder`] of a folder whose [`sha256_files`] are known.
+pub fn sha256_list(files: &[(String, String)]) -> String {
+    let lines: String = files.iter().map(|(name, hash)| format!("{hash}  {name}\n")).collect();
+    sha256_bytes(lines.as_bytes())
 }
 
 /// [`sha256_folder`] of a folder, [`sha256_file`] of anything else.

@@ -5,7 +5,7 @@
 //! an error.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -121,18 +121,88 @@ fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Parsed<'a>> {
         if is_tail && text.is_empty() {
             break;
         }
-        let bad = |message: String| Error::BadLine { path: path.to_path_buf(), line: index + 1, message };
         // An object ends with its closing brace, so a tail that parses lacks nothing but its newline.
-        let object: Map<String, Value> = match serde_json::from_slice(text) {
-            Ok(object) => object,
-            Err(_) if is_tail => return Ok(Parsed { lines, torn: true }),
-            Err(error) => return Err(bad(format!("not a JSON object: {error}"))),
-        };
-        let step = object.get("step").and_then(Value::as_u64);
-        let step = step.ok_or_else(|| bad("`step` is missing or not a whole number".into()))?;
-        lines.push((Line { number: index + 1, step, object }, text));
+        if is_tail && serde_json::from_slice::<Map<String, Value>>(text).is_err() {
+            return Ok(Parsed { lines, torn: true });
+        }
+        lines.push((parse_line(path, index + 1, text)?, text));
     }
     Ok(Parsed { lines, torn: false })
+}
+
+fn parse_line(path: &Path, number: usize, text: &[u8]) -> Result<Line> {
+    let bad = |message: String| Error::BadLine { path: path.to_path_buf(), line: number, message };
+    let object: Map<String, Value> =
+        serde_json::from_slice(text).map_err(|error| bad(format!("not a JSON object: {error}")))?;
+    let step = object.get("step").and_then(Value::as_u64);
+    let step = step.ok_or_else(|| bad("`step` is missing or not a whole number".into()))?;
+    Ok(Line { number, step, object })
+}
+
+/// Reads a file that another process may be writing, a piece at a time.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    path: PathBuf,
+    /// Bytes and lines taken so far.
+    taken: (u64, usize),
+    /// Which file they were taken from.
+    identity: Option<u64>,
+}
+
+/// What a [`Follower`] found.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// There is no file.
+    Missing,
+    /// Lines that were not there before, each by itself good or bad. After a replacement of the file, all of it.
+    Lines { is_replaced: bool, lines: Vec<Result<Line>> },
+}
+
+impl Follower {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, taken: (0, 0), identity: None }
+    }
+
+    /// The complete lines that are new. An unfinished line at the end is left for the next time.
+    pub(crate) fn poll(&mut self) -> Result<News> {
+        let mut file = match File::open(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                (self.taken, self.identity) = ((0, 0), None);
+                return Ok(News::Missing);
+            }
+            other => other.map_err(Error::io("read", &self.path))?,
+        };
+        let metadata = file.metadata().map_err(Error::io("read", &self.path))?;
+        let identity = identity(&metadata);
+        // A run that is taken up again replaces its record by a shorter one.
+        let is_replaced = self.identity.is_some_and(|own| own != identity) || metadata.len() < self.taken.0;
+        if is_replaced {
+            self.taken = (0, 0);
+        }
+        self.identity = Some(identity);
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(self.taken.0))
+            .and_then(|_| file.read_to_end(&mut bytes))
+            .map_err(Error::io("read", &self.path))?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let first = self.taken.1;
+        let texts = bytes[..whole].split_inclusive(|byte| *byte == b'\n').enumerate();
+        let lines: Vec<Result<Line>> =
+            texts.map(|(index, text)| parse_line(&self.path, first + index + 1, text)).collect();
+        self.taken = (self.taken.0 + whole as u64, first + lines.len());
+        Ok(News::Lines { is_replaced, lines })
+    }
+}
+
+#[cfg(unix)]
+fn identity(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+/// Elsewhere a replaced file is known by its smaller size alone.
+#[cfg(not(unix))]
+fn identity(_metadata: &fs::Metadata) -> u64 {
+    0
 }
 
 #[cfg(test)]
@@ -169,6 +239,28 @@ mod tests {
         assert!(error.contains("records.jsonl:2: not a JSON object"), "{error}");
         let (_folder, path) = file_with("{\"step\":-1}\n");
         assert!(read(&path).unwrap_err().to_string().contains("`step`"));
+    }
+
+    #[test]
+    fn a_follower_takes_each_line_once_and_starts_again_with_a_new_file() {
+        let (_folder, path) = file_with("{\"step\":1}\n{\"step\":2,\"lo");
+        let steps = |news: News| match news {
+            News::Missing => panic!("the file is there"),
+            News::Lines { is_replaced, lines } => {
+                (is_replaced, lines.into_iter().map(|line| line.map(|line| line.step).ok()).collect::<Vec<_>>())
+            }
+        };
+        let mut follower = Follower::new(path.clone());
+        assert_eq!(steps(follower.poll().unwrap()), (false, vec![Some(1)]));
+        assert_eq!(steps(follower.poll().unwrap()), (false, vec![]));
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"ss\":0.5}\nbroken\n{\"step\":3}\n").unwrap();
+        assert_eq!(steps(follower.poll().unwrap()), (false, vec![Some(2), None, Some(3)]));
+        truncate_after(&path, 1).unwrap_err(); // the broken line
+        write_atomically(&path, b"{\"step\":1}\n").unwrap();
+        assert_eq!(steps(follower.poll().unwrap()), (true, vec![Some(1)]));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(follower.poll().unwrap(), News::Missing));
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl MetricsRow {
         Ok(())
     }
 
-    fn from_line(path: &Path, line: Line) -> Result<Self> {
+    pub(crate) fn from_line(path: &Path, line: Line) -> Result<Self> {
         let bad = |message: String| Error::BadLine { path: path.to_path_buf(), line: line.number, message };
         let split = line.object.get("split").and_then(Value::as_str);
         let mut row = Self::new(line.step, split.ok_or_else(|| bad("`split` is missing or not a string".into()))?);

@@ -7,10 +7,10 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::atomic::{remove_all_leftovers, write_atomically};
-use crate::config::{first_difference, to_toml};
+use crate::config::{differences as key_differences, to_toml};
 use crate::error::{Error, Result};
 use crate::jsonl;
-use crate::manifest::Manifest;
+use crate::manifest::{Difference, Manifest};
 use crate::metrics::MetricsWriter;
 use crate::samples::SampleWriter;
 use crate::tensorboard::EventWriter;
@@ -27,6 +27,8 @@ pub mod names {
     pub const SAMPLES: &str = "samples.jsonl";
     /// The log without colours.
     pub const LOG: &str = "log.txt";
+    /// Locked by the process that writes the run.
+    pub const LOCK: &str = ".lock";
     /// One folder per saved step.
     pub const CHECKPOINTS: &str = "checkpoints";
 }
@@ -65,8 +67,7 @@ impl Run {
         let manifest = if is_resumed {
             let recorded = fs::read_to_string(&config_path).map_err(Error::io("read", &config_path))?;
             compare_configs(&config_path, &recorded, &config_text)?;
-            let bytes = fs::read(&manifest_path).map_err(Error::io("read", &manifest_path))?;
-            Manifest::from_json(&manifest_path, &bytes)?.resumed(&manifest_path, &manifest)?
+            Manifest::read(&manifest_path)?.resumed(&manifest_path, &manifest)?
         } else {
             refuse_remains(folder)?;
             write_atomically(&config_path, config_text.as_bytes())?;
@@ -166,8 +167,32 @@ pub fn checkpoints(run_folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
+/// The resolved configuration of a run that need not be open.
+pub fn read_config(run_folder: &Path) -> Result<Table> {
+    let path = run_folder.join(names::CONFIG);
+    parse_config(&path, &fs::read_to_string(&path).map_err(Error::io("read", &path))?)
+}
+
+/// A whole number of a configuration by its key, wherever it stands; the outermost one of several.
+pub fn config_number(config: &Table, key: &str) -> Option<u64> {
+    let own = config.get(key).and_then(toml::Value::as_integer).and_then(|number| u64::try_from(number).ok());
+    own.or_else(|| config.values().filter_map(toml::Value::as_table).find_map(|inner| config_number(inner, key)))
+}
+
+/// Everything in which two runs differ: keys of the configuration other than `run`, then what their manifests say.
+pub fn differences(left: &Path, right: &Path) -> Result<Vec<Difference>> {
+    let keys = key_differences(&read_config(left)?, &read_config(right)?).into_iter();
+    // The folder's own name says nothing about the run.
+    let keys = keys.filter(|(name, ..)| name != "run");
+    let mut all: Vec<Difference> =
+        keys.map(|(name, left, right)| Difference { what: "config", name, left, right }).collect();
+    let manifest = |folder: &Path| Manifest::read(&folder.join(names::MANIFEST));
+    all.extend(manifest(left)?.differences(&manifest(right)?));
+    Ok(all)
+}
+
 fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join(".lock");
+    let path = folder.join(names::LOCK);
     let file = File::create(&path).map_err(Error::io("write", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -196,17 +221,18 @@ fn compare_configs(path: &Path, recorded: &str, given: &str) -> Result<()> {
     if recorded == given {
         return Ok(());
     }
-    let table = |text: &str| {
-        toml::from_str::<Table>(text)
-            .map_err(|error| Error::NotARun { path: path.to_path_buf(), message: error.message().to_owned() })
-    };
-    match first_difference(&table(recorded)?, &table(given)?) {
+    match key_differences(&parse_config(path, recorded)?, &parse_config(path, given)?).into_iter().next() {
         None => Ok(()),
         Some((key, recorded, given)) => {
             let text = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
             Err(Error::ConfigDiffers { path: path.to_path_buf(), key, recorded: text(recorded), given: text(given) })
         }
     }
+}
+
+fn parse_config(path: &Path, text: &str) -> Result<Table> {
+    toml::from_str::<Table>(text)
+        .map_err(|error| Error::NotARun { path: path.to_path_buf(), message: error.message().to_owned() })
 }
 
 fn refuse_remains(folder: &Path) -> Result<()> {

@@ -60,15 +60,16 @@ impl SampleWriter {
 
 /// All samples of a file with their steps, in file order; an unfinished last line is skipped.
 pub fn read(path: &Path) -> Result<Vec<(u64, Value)>> {
-    let value = |mut line: jsonl::Line| {
-        let sample = line.object.shift_remove("sample").ok_or_else(|| Error::BadLine {
-            path: path.to_path_buf(),
-            line: line.number,
-            message: "`sample` is missing".into(),
-        })?;
-        Ok((line.step, sample))
-    };
-    jsonl::read(path)?.into_iter().map(value).collect()
+    jsonl::read(path)?.into_iter().map(|line| from_line(path, line)).collect()
+}
+
+pub(crate) fn from_line(path: &Path, mut line: jsonl::Line) -> Result<(u64, Value)> {
+    let sample = line.object.shift_remove("sample").ok_or_else(|| Error::BadLine {
+        path: path.to_path_buf(),
+        line: line.number,
+        message: "`sample` is missing".into(),
+    })?;
+    Ok((line.step, sample))
 }
 
 #[cfg(test)]

@@ -181,7 +181,7 @@ fn fixed(value: f64, digits: usize) -> String {
 }
 
 /// A number in four significant digits at most: `0.25`, `1.5k`, `2e−5`.
-pub(super) fn short_number(value: f64) -> String {
+pub(crate) fn short_number(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }

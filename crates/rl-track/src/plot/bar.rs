@@ -1,8 +1,8 @@
 //! Bar charts, grouped or not, with error bars and the values written out.
 
 use crate::plot::axis::{Axis, Scale, short_number};
+use crate::plot::drawing::{Drawing, TextStyle, text_width};
 use crate::plot::frame::{Entry, Frame, INK, MUTED, Swatch, TICK_SIZE, Texts, horizontal_room};
-use crate::plot::svg::{TextStyle, text_width};
 use crate::plot::{Size, color};
 
 /// A bar chart. The axis always shows zero.
@@ -61,6 +61,11 @@ const MAX_LABEL_LINES: usize = 3;
 impl BarChart {
     /// The chart as SVG text.
     pub fn to_svg(&self) -> String {
+        self.draw().to_svg()
+    }
+
+    /// The chart as shapes, to be written as SVG or PNG or put on a sheet with others.
+    pub fn draw(&self) -> Drawing {
         let bars = || self.categories.iter().flat_map(|category| &category.bars);
         let ends = bars().filter_map(|bar| bar.interval).flat_map(|(low, high)| [low, high]);
         let values = bars().map(|bar| bar.value).chain(ends).chain([0.0]);
@@ -105,7 +110,7 @@ impl BarChart {
         }
         let zero = y.pixel(0.0).clamp(frame.top, frame.bottom);
         frame.draw_base_line(zero);
-        frame.svg.finish()
+        frame.drawing
     }
 
     fn draw_bar(&self, frame: &mut Frame, y: &Axis, bar: &Bar, left: f64, width: f64, fill: &'static str) {
@@ -115,16 +120,16 @@ impl BarChart {
         let clamp = |value: f64| y.pixel(value).clamp(frame.top, frame.bottom);
         let (zero, end) = (clamp(0.0), clamp(bar.value));
         let gap = (width * 0.06).min(2.0);
-        frame.svg.rect((left + gap, zero.min(end)), width - 2.0 * gap, (zero - end).abs(), fill, 0.85);
+        frame.drawing.rect((left + gap, zero.min(end)), width - 2.0 * gap, (zero - end).abs(), fill, 0.85);
         let center = left + width / 2.0;
         let is_down = bar.value < 0.0;
         let mut outer = end;
         if let Some((low, high)) = bar.interval.filter(|(low, high)| low.is_finite() && high.is_finite()) {
             let (low, high) = (clamp(low), clamp(high));
             let cap = (width * 0.18).min(6.0);
-            frame.svg.line((center, low), (center, high), INK, 1.3, "");
+            frame.drawing.line((center, low), (center, high), INK, 1.3, "");
             for at in [low, high] {
-                frame.svg.line((center - cap, at), (center + cap, at), INK, 1.3, "");
+                frame.drawing.line((center - cap, at), (center + cap, at), INK, 1.3, "");
             }
             outer = if is_down { outer.max(low) } else { outer.min(high) };
         }
@@ -135,14 +140,14 @@ impl BarChart {
         let mut style = TextStyle::new(TICK_SIZE, INK, "middle");
         if text_width(&text, TICK_SIZE) <= width + 2.0 {
             let base = if is_down { outer + 13.0 } else { outer - 5.0 };
-            frame.svg.text((center, base), style, &text);
+            frame.drawing.text((center, base), style, &text);
         } else {
             // Narrow bars carry their number upright.
             style.size = 10.0;
             style.rotation = -90.0;
             style.anchor = if is_down { "end" } else { "start" };
             let base = if is_down { outer + 4.0 } else { outer - 4.0 };
-            frame.svg.text((center + 3.5, base), style, &text);
+            frame.drawing.text((center + 3.5, base), style, &text);
         }
     }
 }
@@ -200,7 +205,7 @@ impl CategoryLabels {
                 let below = if self.slope == SLOPE { 14.0 } else { 8.0 };
                 at = (center + 4.0 + from_middle * LINE_HEIGHT, frame.bottom + below);
             }
-            frame.svg.text(at, style, line);
+            frame.drawing.text(at, style, line);
         }
     }
 }

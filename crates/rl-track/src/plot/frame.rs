@@ -2,7 +2,7 @@
 
 use crate::plot::Size;
 use crate::plot::axis::{Axis, Tick};
-use crate::plot::svg::{Svg, TextStyle, text_width};
+use crate::plot::drawing::{Drawing, TextStyle, text_width};
 
 pub(super) const INK: &str = "#222222";
 pub(super) const MUTED: &str = "#555555";
@@ -38,7 +38,7 @@ pub(super) struct Texts<'a> {
 
 /// The page with everything around the plot drawn, and the room that is left for the plot.
 pub(super) struct Frame {
-    pub svg: Svg,
+    pub drawing: Drawing,
     pub left: f64,
     pub right: f64,
     pub top: f64,
@@ -50,15 +50,15 @@ impl Frame {
     ///
     /// `above` and `below` are pixels to keep free over the plot and, for tick labels, under it. `y` gets its pixels.
     pub fn new(size: Size, texts: &Texts, y: &mut Axis, above: f64, below: f64) -> Self {
-        let mut svg = Svg::new(size.width, size.height, texts.title);
+        let mut drawing = Drawing::new(size, texts.title);
         let right = size.width - EDGE - 4.0;
         let mut top = EDGE;
         if !texts.title.is_empty() {
             let style = TextStyle { is_bold: true, ..TextStyle::new(15.0, INK, "start") };
-            svg.text((EDGE, top + 12.0), style, texts.title);
+            drawing.text((EDGE, top + 12.0), style, texts.title);
             top += 24.0;
         }
-        top = draw_legend(&mut svg, &texts.entries, top, right) + above + 6.0;
+        top = draw_legend(&mut drawing, &texts.entries, top, right) + above + 6.0;
 
         let mut footer = if texts.x_label.is_empty() && texts.note.is_empty() { 0.0 } else { 18.0 };
         // The note shares the row of the x label if both have room.
@@ -73,45 +73,49 @@ impl Frame {
         let center = (top + bottom) / 2.0;
         for tick in &ticks {
             let at = y.pixel(tick.value);
-            svg.line((left, at), (right, at), GRID, 1.0, "");
-            svg.text((left - 6.0, at + 4.0), TextStyle::new(TICK_SIZE, MUTED, "end"), &tick.label);
+            drawing.line((left, at), (right, at), GRID, 1.0, "");
+            drawing.text((left - 6.0, at + 4.0), TextStyle::new(TICK_SIZE, MUTED, "end"), &tick.label);
         }
         if !texts.y_label.is_empty() {
             let style = TextStyle { rotation: -90.0, ..TextStyle::new(LABEL_SIZE, INK, "middle") };
-            svg.text((EDGE + 8.0, center), style, texts.y_label);
+            drawing.text((EDGE + 8.0, center), style, texts.y_label);
         }
         let base = size.height - EDGE + 2.0;
-        svg.text(((left + right) / 2.0, base - note_drop), TextStyle::new(LABEL_SIZE, INK, "middle"), texts.x_label);
+        drawing.text(
+            ((left + right) / 2.0, base - note_drop),
+            TextStyle::new(LABEL_SIZE, INK, "middle"),
+            texts.x_label,
+        );
         if !texts.note.is_empty() {
-            svg.text((right, base), TextStyle::new(NOTE_SIZE, MUTED, "end"), &texts.note);
+            drawing.text((right, base), TextStyle::new(NOTE_SIZE, MUTED, "end"), &texts.note);
         }
-        Self { svg, left, right, top, bottom }
+        Self { drawing, left, right, top, bottom }
     }
 
     /// Draws the x axis line with ticks and their labels.
     pub fn draw_x_axis(&mut self, x: &Axis, ticks: &[Tick]) {
         for tick in ticks {
             let at = x.pixel(tick.value);
-            self.svg.line((at, self.bottom), (at, self.bottom + 4.0), MUTED, 1.0, "");
+            self.drawing.line((at, self.bottom), (at, self.bottom + 4.0), MUTED, 1.0, "");
             let style = TextStyle::new(TICK_SIZE, MUTED, "middle");
-            self.svg.text((at, self.bottom + 17.0), style, &tick.label);
+            self.drawing.text((at, self.bottom + 17.0), style, &tick.label);
         }
         self.draw_base_line(self.bottom);
     }
 
     pub fn draw_base_line(&mut self, at: f64) {
-        self.svg.line((self.left, at), (self.right, at), MUTED, 1.0, "");
+        self.drawing.line((self.left, at), (self.right, at), MUTED, 1.0, "");
     }
 
     /// A text in the middle of an empty plot.
     pub fn say(&mut self, text: &str) {
         let at = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0);
-        self.svg.text(at, TextStyle::new(13.0, MUTED, "middle"), text);
+        self.drawing.text(at, TextStyle::new(13.0, MUTED, "middle"), text);
     }
 
     /// Clips what follows to the plot.
     pub fn begin_plot(&mut self) {
-        self.svg.begin_window(self.left, self.top, self.right - self.left, self.bottom - self.top);
+        self.drawing.begin_window(self.left, self.top, self.right - self.left, self.bottom - self.top);
     }
 }
 
@@ -128,7 +132,7 @@ pub(super) fn horizontal_room(size: Size, texts: &Texts, y: &Axis, height: f64) 
 }
 
 /// Draws the legend in as many rows as it needs and returns where the next thing may begin.
-fn draw_legend(svg: &mut Svg, entries: &[Entry], top: f64, right: f64) -> f64 {
+fn draw_legend(drawing: &mut Drawing, entries: &[Entry], top: f64, right: f64) -> f64 {
     if entries.is_empty() {
         return top;
     }
@@ -141,10 +145,10 @@ fn draw_legend(svg: &mut Svg, entries: &[Entry], top: f64, right: f64) -> f64 {
         }
         let middle = row + 6.0;
         match entry.swatch {
-            Swatch::Line => svg.line((x, middle), (x + 18.0, middle), entry.color, 2.5, entry.dash),
-            Swatch::Box => svg.rect((x + 3.0, middle - 6.0), 12.0, 12.0, entry.color, 1.0),
+            Swatch::Line => drawing.line((x, middle), (x + 18.0, middle), entry.color, 2.5, entry.dash),
+            Swatch::Box => drawing.rect((x + 3.0, middle - 6.0), 12.0, 12.0, entry.color, 1.0),
         }
-        svg.text((x + 24.0, row + 10.0), TextStyle::new(LABEL_SIZE, INK, "start"), entry.name);
+        drawing.text((x + 24.0, row + 10.0), TextStyle::new(LABEL_SIZE, INK, "start"), entry.name);
         x += width;
     }
     row + 18.0

@@ -1,8 +1,8 @@
 //! Histograms, several of them overlaid on common bins.
 
 use crate::plot::axis::{Axis, Scale};
+use crate::plot::drawing::{Drawing, TextStyle};
 use crate::plot::frame::{Entry, Frame, MUTED, Swatch, TICK_SIZE, Texts};
-use crate::plot::svg::TextStyle;
 use crate::plot::{Marker, Size, color};
 
 const MAX_AUTOMATIC_BINS: usize = 60;
@@ -69,6 +69,11 @@ impl Histogram {
 
     /// The chart as SVG text.
     pub fn to_svg(&self) -> String {
+        self.draw().to_svg()
+    }
+
+    /// The chart as shapes, to be written as SVG or PNG or put on a sheet with others.
+    pub fn draw(&self) -> Drawing {
         let (edges, counts) = self.counts();
         let highest = counts.iter().flatten().copied().max().unwrap_or(0).max(1);
         let ends = [edges[0], edges[edges.len() - 1]];
@@ -95,17 +100,17 @@ impl Histogram {
                 let top = y.pixel(*count as f64);
                 let gap = if right - left > 4.0 { 0.5 } else { 0.0 };
                 let width = right - left - 2.0 * gap;
-                frame.svg.rect((left + gap, top), width, frame.bottom - top, color(index), opacity);
+                frame.drawing.rect((left + gap, top), width, frame.bottom - top, color(index), opacity);
             }
         }
         let ticks = x.ticks(((frame.right - frame.left) / 80.0) as usize, false);
         frame.draw_x_axis(&x, &ticks);
         for marker in self.x_markers.iter().filter(|marker| x.shows(marker.at)) {
             let at = x.pixel(marker.at);
-            frame.svg.line((at, frame.top - 2.0), (at, frame.bottom), MUTED, 1.0, "4 3");
-            frame.svg.text((at, frame.top - 6.0), TextStyle::new(TICK_SIZE, MUTED, "middle"), &marker.label);
+            frame.drawing.line((at, frame.top - 2.0), (at, frame.bottom), MUTED, 1.0, "4 3");
+            frame.drawing.text((at, frame.top - 6.0), TextStyle::new(TICK_SIZE, MUTED, "middle"), &marker.label);
         }
-        frame.svg.finish()
+        frame.drawing
     }
 
     fn note(&self, counts: &[Vec<usize>]) -> String {

@@ -1,8 +1,8 @@
 //! Line charts: training curves, with bands and markers.
 
 use crate::plot::axis::{Axis, Scale};
+use crate::plot::drawing::{Drawing, Stroke, TextStyle, text_width};
 use crate::plot::frame::{Entry, Frame, INK, MUTED, Swatch, TICK_SIZE, Texts, horizontal_room};
-use crate::plot::svg::{TextStyle, text_width};
 use crate::plot::{PALETTE, Size, color};
 
 /// A line chart.
@@ -48,6 +48,8 @@ pub struct Series {
     pub band: Vec<(f64, f64)>,
     /// Draws a dashed line.
     pub is_dashed: bool,
+    /// Draws a thin, pale line: the raw values behind a smoothed curve.
+    pub is_faint: bool,
     /// Draws a dot at every point.
     pub has_dots: bool,
     /// Number of the colour; `None` takes the place in `series`. For a raw and a smoothed curve of one run.
@@ -69,6 +71,11 @@ const MARKER_ROW: f64 = 14.0;
 impl LineChart {
     /// The chart as SVG text.
     pub fn to_svg(&self) -> String {
+        self.draw().to_svg()
+    }
+
+    /// The chart as shapes, to be written as SVG or PNG or put on a sheet with others.
+    pub fn draw(&self) -> Drawing {
         let xs = self.points().map(|(x, _)| x).chain(self.x_markers.iter().map(|marker| marker.at));
         let ends = self.series.iter().flat_map(|series| series.band.iter().flat_map(|(low, high)| [*low, *high]));
         let ys = self.points().map(|(_, y)| y).chain(ends).chain(self.y_markers.iter().map(|marker| marker.at));
@@ -103,8 +110,8 @@ impl LineChart {
             draw_series(&mut frame, series, index, &x, &y);
         }
         self.draw_y_markers(&mut frame, &y);
-        frame.svg.end_window();
-        frame.svg.finish()
+        frame.drawing.end_window();
+        frame.drawing
     }
 
     fn points(&self) -> impl Iterator<Item = (f64, f64)> {
@@ -138,9 +145,9 @@ impl LineChart {
             if x.shows(marker.at) {
                 let at = x.pixel(marker.at);
                 let top = frame.top - (label.row as f64) * MARKER_ROW - 2.0;
-                frame.svg.line((at, top), (at, frame.bottom), MUTED, 1.0, "4 3");
+                frame.drawing.line((at, top), (at, frame.bottom), MUTED, 1.0, "4 3");
                 let style = TextStyle::new(TICK_SIZE, MUTED, label.anchor);
-                frame.svg.text((label.x, top - 2.0), style, &marker.label);
+                frame.drawing.text((label.x, top - 2.0), style, &marker.label);
             }
         }
     }
@@ -148,15 +155,15 @@ impl LineChart {
     fn draw_y_markers(&self, frame: &mut Frame, y: &Axis) {
         for marker in self.y_markers.iter().filter(|marker| y.shows(marker.at)) {
             let at = y.pixel(marker.at);
-            frame.svg.line((frame.left, at), (frame.right, at), INK, 1.0, "4 3");
+            frame.drawing.line((frame.left, at), (frame.right, at), INK, 1.0, "4 3");
             // Under the line where there is no room above it.
             let base = if at - 16.0 < frame.top { at + 13.0 } else { at - 4.0 };
             let width = text_width(&marker.label, TICK_SIZE);
             if !marker.label.is_empty() {
-                frame.svg.rect((frame.right - width - 7.0, base - 10.0), width + 6.0, 13.0, "#ffffff", 0.8);
+                frame.drawing.rect((frame.right - width - 7.0, base - 10.0), width + 6.0, 13.0, "#ffffff", 0.8);
             }
             let style = TextStyle::new(TICK_SIZE, INK, "end");
-            frame.svg.text((frame.right - 4.0, base), style, &marker.label);
+            frame.drawing.text((frame.right - 4.0, base), style, &marker.label);
         }
     }
 }
@@ -199,7 +206,7 @@ fn place_labels(markers: &[Marker], x: &Axis) -> Vec<PlacedLabel> {
     placed.into_iter().map(|(_, label)| label).collect()
 }
 
-fn draw_band(frame: &mut Frame, series: &Series, fill: &str, x: &Axis, y: &Axis) {
+fn draw_band(frame: &mut Frame, series: &Series, fill: &'static str, x: &Axis, y: &Axis) {
     let edge = |pick: fn(&(f64, f64)) -> f64| {
         let points = series.points.iter().zip(&series.band).map(|((at, _), band)| (x.pixel(*at), y.pixel(pick(band))));
         points.collect::<Vec<_>>()
@@ -210,7 +217,7 @@ fn draw_band(frame: &mut Frame, series: &Series, fill: &str, x: &Axis, y: &Axis)
     for range in runs(&both) {
         let back = low[range.clone()].iter().rev().copied();
         let outline: Vec<_> = high[range].iter().copied().chain(back).collect();
-        frame.svg.polygon(&outline, fill, 0.18);
+        frame.drawing.polygon(outline, fill, 0.18);
     }
 }
 
@@ -222,10 +229,11 @@ fn draw_series(frame: &mut Frame, series: &Series, index: usize, x: &Axis, y: &A
     for range in runs(&drawn) {
         let points = thin(&pixels[range]);
         if points.len() > 1 {
-            frame.svg.polyline(&points, stroke, 1.8, dash);
+            let (width, opacity) = if series.is_faint { (1.0, 0.35) } else { (1.8, 1.0) };
+            frame.drawing.polyline(points.clone(), Stroke { color: stroke, width, dash, opacity });
         }
-        if points.len() == 1 || series.has_dots {
-            points.iter().for_each(|point| frame.svg.circle(*point, 2.8, stroke));
+        if !series.is_faint && (points.len() == 1 || series.has_dots) {
+            points.iter().for_each(|point| frame.drawing.circle(*point, 2.8, stroke));
         }
     }
 }

@@ -2,116 +2,123 @@
 
 use std::fmt::Write;
 
-pub(super) const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif";
+use crate::plot::Size;
+use crate::plot::drawing::{Drawing, Shape};
 
-/// SVG text under construction.
-pub(super) struct Svg {
-    out: String,
-}
+const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif";
 
-/// How a text is set.
-#[derive(Clone, Copy)]
-pub(super) struct TextStyle {
-    pub size: f64,
-    pub color: &'static str,
-    /// `start`, `middle` or `end`.
-    pub anchor: &'static str,
-    pub is_bold: bool,
-    /// Degrees, clockwise, around the text's own point.
-    pub rotation: f64,
-}
-
-impl TextStyle {
-    pub fn new(size: f64, color: &'static str, anchor: &'static str) -> Self {
-        Self { size, color, anchor, is_bold: false, rotation: 0.0 }
-    }
-}
-
-impl Svg {
-    pub fn new(width: f64, height: f64, title: &str) -> Self {
-        let mut svg = Self { out: String::new() };
-        let (width, height) = (number(width), number(height));
-        svg.push(format_args!(
+/// The whole picture.
+pub(super) fn to_text(drawing: &Drawing) -> String {
+    let mut out = String::new();
+    let Size { width, height } = drawing.size;
+    let (width, height) = (number(width), number(height));
+    push(
+        &mut out,
+        format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"{FONT}\">\n"
-        ));
-        svg.push(format_args!("<title>{}</title>\n", escape(title)));
-        svg.push(format_args!("<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"));
-        svg
-    }
+        ),
+    );
+    write_content(&mut out, drawing);
+    out
+}
 
-    pub fn finish(mut self) -> String {
-        self.out.push_str("</svg>\n");
-        self.out
-    }
+/// Title, white ground and shapes, and the end of the element that the caller has opened.
+fn write_content(out: &mut String, drawing: &Drawing) {
+    let (width, height) = (number(drawing.size.width), number(drawing.size.height));
+    push(out, format_args!("<title>{}</title>\n", escape(&drawing.title)));
+    push(out, format_args!("<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"));
+    drawing.shapes.iter().for_each(|shape| write_shape(out, shape));
+    out.push_str("</svg>\n");
+}
 
-    /// Begins a window that clips its content; coordinates inside are those of the whole chart.
-    pub fn begin_window(&mut self, x: f64, y: f64, width: f64, height: f64) {
-        // A nested element clips without an id, which could collide with other charts on the same page.
-        let (x, y, width, height) = (number(x), number(y), number(width), number(height));
-        self.push(format_args!(
-            "<svg x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" viewBox=\"{x} {y} {width} {height}\" overflow=\"hidden\">\n"
-        ));
+fn write_shape(out: &mut String, shape: &Shape) {
+    match shape {
+        Shape::Line { from, to, stroke, width, dash } => {
+            let (x1, y1, x2, y2) = (number(from.0), number(from.1), number(to.0), number(to.1));
+            let (width, dash) = (number(*width), dash_attribute(dash));
+            push(
+                out,
+                format_args!(
+                    "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" stroke=\"{stroke}\" stroke-width=\"{width}\"{dash}/>\n"
+                ),
+            );
+        }
+        Shape::Rect { corner, size, fill, opacity } => {
+            let (x, y, width, height) = (number(corner.0), number(corner.1), number(size.width), number(size.height));
+            let opacity = opacity_attribute("fill", *opacity);
+            push(
+                out,
+                format_args!(
+                    "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{fill}\"{opacity}/>\n"
+                ),
+            );
+        }
+        Shape::Circle { center, radius, fill } => {
+            let (x, y, radius) = (number(center.0), number(center.1), number(*radius));
+            push(out, format_args!("<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" fill=\"{fill}\"/>\n"));
+        }
+        Shape::Polyline { points, stroke } => {
+            let (path, width, dash) = (path(points), number(stroke.width), dash_attribute(stroke.dash));
+            let (color, opacity) = (stroke.color, opacity_attribute("stroke", stroke.opacity));
+            push(
+                out,
+                format_args!(
+                    "<path d=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"{dash}{opacity}/>\n"
+                ),
+            );
+        }
+        Shape::Polygon { points, fill, opacity } => {
+            let (path, opacity) = (path(points), opacity_attribute("fill", *opacity));
+            push(out, format_args!("<path d=\"{path}Z\" fill=\"{fill}\"{opacity}/>\n"));
+        }
+        Shape::Text { at, style, text } => {
+            let (x, y, size) = (number(at.0), number(at.1), number(style.size));
+            let weight = if style.is_bold { " font-weight=\"600\"" } else { "" };
+            let turn = match style.rotation {
+                0.0 => String::new(),
+                angle => format!(" transform=\"rotate({} {x} {y})\"", number(angle)),
+            };
+            let (anchor, color, text) = (style.anchor, style.color, escape(text));
+            push(
+                out,
+                format_args!(
+                    "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{color}\"{weight}{turn}>{text}</text>\n"
+                ),
+            );
+        }
+        Shape::BeginWindow { corner, size } => {
+            // A nested element clips without an id, which could collide with other charts on the same page.
+            let (x, y, width, height) = (number(corner.0), number(corner.1), number(size.width), number(size.height));
+            push(
+                out,
+                format_args!(
+                    "<svg x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" viewBox=\"{x} {y} {width} {height}\" overflow=\"hidden\">\n"
+                ),
+            );
+        }
+        Shape::EndWindow => out.push_str("</svg>\n"),
+        Shape::Inset { corner, drawing } => {
+            let (x, y) = (number(corner.0), number(corner.1));
+            let (width, height) = (number(drawing.size.width), number(drawing.size.height));
+            push(
+                out,
+                format_args!(
+                    "<svg x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">\n"
+                ),
+            );
+            write_content(out, drawing);
+        }
     }
+}
 
-    pub fn end_window(&mut self) {
-        self.out.push_str("</svg>\n");
-    }
-
-    pub fn line(&mut self, from: (f64, f64), to: (f64, f64), stroke: &str, width: f64, dash: &str) {
-        let (x1, y1, x2, y2) = (number(from.0), number(from.1), number(to.0), number(to.1));
-        let (width, dash) = (number(width), dash_attribute(dash));
-        self.push(format_args!(
-            "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" stroke=\"{stroke}\" stroke-width=\"{width}\"{dash}/>\n"
-        ));
-    }
-
-    pub fn rect(&mut self, corner: (f64, f64), width: f64, height: f64, fill: &str, opacity: f64) {
-        let (x, y, width, height) = (number(corner.0), number(corner.1), number(width), number(height));
-        let opacity = opacity_attribute(opacity);
-        self.push(format_args!(
-            "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{fill}\"{opacity}/>\n"
-        ));
-    }
-
-    pub fn circle(&mut self, center: (f64, f64), radius: f64, fill: &str) {
-        let (x, y, radius) = (number(center.0), number(center.1), number(radius));
-        self.push(format_args!("<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" fill=\"{fill}\"/>\n"));
-    }
-
-    pub fn polyline(&mut self, points: &[(f64, f64)], stroke: &str, width: f64, dash: &str) {
-        let (path, width, dash) = (path(points), number(width), dash_attribute(dash));
-        self.push(format_args!(
-            "<path d=\"{path}\" fill=\"none\" stroke=\"{stroke}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"{dash}/>\n"
-        ));
-    }
-
-    pub fn polygon(&mut self, points: &[(f64, f64)], fill: &str, opacity: f64) {
-        let (path, opacity) = (path(points), opacity_attribute(opacity));
-        self.push(format_args!("<path d=\"{path}Z\" fill=\"{fill}\"{opacity}/>\n"));
-    }
-
-    pub fn text(&mut self, at: (f64, f64), style: TextStyle, text: &str) {
-        let (x, y, size) = (number(at.0), number(at.1), number(style.size));
-        let weight = if style.is_bold { " font-weight=\"600\"" } else { "" };
-        let turn = match style.rotation {
-            0.0 => String::new(),
-            angle => format!(" transform=\"rotate({} {x} {y})\"", number(angle)),
-        };
-        let (anchor, color, text) = (style.anchor, style.color, escape(text));
-        self.push(format_args!(
-            "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{color}\"{weight}{turn}>{text}</text>\n"
-        ));
-    }
-
-    fn push(&mut self, text: std::fmt::Arguments) {
-        // Writing to a string cannot fail.
-        let _ = self.out.write_fmt(text);
-    }
+fn push(out: &mut String, text: std::fmt::Arguments) {
+    // Writing to a string cannot fail.
+    let _ = out.write_fmt(text);
 }
 
 /// At most two decimals, no trailing zeros, no negative zero.
-pub(super) fn number(value: f64) -> String {
+fn number(value: f64) -> String {
     let text = format!("{value:.2}");
     let short = text.trim_end_matches('0').trim_end_matches('.');
     if short == "-0" { "0".to_owned() } else { short.to_owned() }
@@ -137,18 +144,6 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-/// Estimated width of a text in pixels: without a font there are only typical letter widths.
-pub(super) fn text_width(text: &str, size: f64) -> f64 {
-    let width = |letter: char| match letter {
-        'i' | 'j' | 'l' | 't' | 'f' | 'r' | 'I' | '.' | ',' | ':' | ';' | '\'' | '!' | '|' | '(' | ')' | ' ' => 0.36,
-        'm' | 'w' | 'M' | 'W' | '@' | '%' => 0.92,
-        'A'..='Z' => 0.7,
-        '\u{2e80}'.. => 1.0,
-        _ => 0.59,
-    };
-    text.chars().map(width).sum::<f64>() * size
-}
-
 fn path(points: &[(f64, f64)]) -> String {
     let mut out = String::new();
     for (index, (x, y)) in points.iter().enumerate() {
@@ -162,6 +157,6 @@ fn dash_attribute(dash: &str) -> String {
     if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") }
 }
 
-fn opacity_attribute(opacity: f64) -> String {
-    if opacity == 1.0 { String::new() } else { format!(" fill-opacity=\"{}\"", number(opacity)) }
+fn opacity_attribute(what: &str, opacity: f64) -> String {
+    if opacity == 1.0 { String::new() } else { format!(" {what}-opacity=\"{}\"", number(opacity)) }
 }

@@ -2,6 +2,11 @@
 
 mod charts;
 mod config;
+mod curves;
+mod export;
 mod kill;
+#[cfg(feature = "mlflow")]
+mod mlflow;
 mod run;
 mod tensorboard;
+mod view;
