@@ -39,7 +39,9 @@ pub struct City {
     origin: Geocode,
     /// Sine and cosine of the rotation.
     rotation: (f64, f64),
-    key: RandomKey,
+    /// Of the shifts of intersections, and of diagonal streets.
+    shifts: RandomKey,
+    diagonals: RandomKey,
     /// Metres east of each column and north of each row, before the rotation.
     columns: [f64; SIDE],
     rows: [f64; SIDE],
@@ -63,7 +65,8 @@ impl City {
         Ok(City {
             origin: Geocode::new(ORIGIN.0, ORIGIN.1)?,
             rotation: ROTATIONS[(number % ROTATIONS.len() as u64) as usize].to_radians().sin_cos(),
-            key,
+            shifts: key.at(2),
+            diagonals: key.at(3),
             columns: along(0),
             rows: along(1),
         })
@@ -72,7 +75,7 @@ impl City {
     /// Metres east and north of the city's corner.
     pub fn metres(&self, at: Intersection) -> (f64, f64) {
         let Intersection { column, row } = at;
-        let key = self.key.at(2).at((column * SIDE + row) as u64);
+        let key = self.shifts.at((column * SIDE + row) as u64);
         let jitter = |position| JITTER_M * (2.0 * key.uniform(position) - 1.0);
         let (x, y) = (self.columns[column % SIDE] + jitter(0), self.rows[row % SIDE] + jitter(1));
         let (sin, cos) = self.rotation;
@@ -103,8 +106,8 @@ impl City {
 
     /// Whether the block with this south-western corner has a diagonal street along `way`.
     fn has_diagonal(&self, column: usize, row: usize, way: Way) -> bool {
-        let key = self.key.at(3).at((column * SIDE + row) as u64);
-        let rises = key.below(1, 2) == 0;
-        key.uniform(0) < DIAGONAL_SHARE && rises == (way.0 == way.1)
+        let key = self.diagonals.at((column * SIDE + row) as u64);
+        let rises = way.0 == way.1;
+        key.uniform(0) < DIAGONAL_SHARE && (key.below(1, 2) == 0) == rises
     }
 }

@@ -98,15 +98,15 @@ impl Synthetic {
         let mut segments = Vec::with_capacity(num_segments as usize);
         let mut landmark_list = Vec::with_capacity(num_segments as usize);
         let mut used = Vec::with_capacity(num_segments as usize);
+        let mut ways = Vec::with_capacity(8);
         let mut start = None;
         let mut place = self.city.place(self.city.metres(at))?;
         let mut destination = Place { name: String::new(), geocode: place };
         for segment in 0..num_segments {
             let key = key.at(segment);
-            let num_ways = self.city.ways(at).filter(|&(next, _)| next != (-way.0, -way.1)).count() as u64;
-            let chosen = key.below(0, num_ways) as usize;
-            let onward = self.city.ways(at).filter(|&(next, _)| next != (-way.0, -way.1)).nth(chosen);
-            let Some((next_way, next)) = onward else { break };
+            ways.clear();
+            ways.extend(self.city.ways(at).filter(|&(next, _)| next != (-way.0, -way.1)));
+            let Some(&(next_way, next)) = ways.get(key.below(0, ways.len() as u64) as usize) else { break };
             let (begin, end) = (self.city.metres(at), self.city.metres(next));
             (way, at) = (next_way, next);
             let end_place = self.city.place(end)?;
