@@ -58,7 +58,8 @@ pub struct Step {
     pub reward: f64,
     /// Whether the response solved the task. Never inferred from the reward.
     pub success: bool,
-    /// The next user turn; present exactly while the episode goes on.
+    /// The next user turn; present exactly while the episode goes on. It continues the conversation unless
+    /// [`Environment::starts_over`] says otherwise.
     pub feedback: Option<Message>,
     /// The game ended.
     pub terminated: bool,
@@ -100,6 +101,12 @@ pub trait Environment: Send {
     fn task_kind(&self) -> Option<&'static str> {
         None
     }
+
+    /// Whether [`Step::feedback`] of the last step opens a conversation of its own: the caller then drops all turns so far and
+    /// answers that message alone. False for environments whose episodes are one conversation.
+    fn starts_over(&self) -> bool {
+        false
+    }
 }
 
 impl<E: Environment + ?Sized> Environment for Box<E> {
@@ -121,5 +128,9 @@ impl<E: Environment + ?Sized> Environment for Box<E> {
 
     fn task_kind(&self) -> Option<&'static str> {
         (**self).task_kind()
+    }
+
+    fn starts_over(&self) -> bool {
+        (**self).starts_over()
     }
 }

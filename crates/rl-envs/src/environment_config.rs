@@ -6,6 +6,7 @@ use crate::environment::Environment;
 use crate::error::Result;
 use crate::general_points::{GeneralPoints, GeneralPointsConfig};
 use crate::instructions::{Instructions, InstructionsConfig};
+use crate::virl::{EpisodeKind, Virl, VirlConfig};
 
 /// An environment by `name`, with its own settings beside it. Rollouts and evaluations read the same table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub enum EnvironmentConfig {
     GeneralPoints(GeneralPointsConfig),
     /// Short instructions with a checkable demand.
     Instructions(InstructionsConfig),
+    /// A walk through a city by written instructions.
+    Virl(VirlConfig),
 }
 
 impl EnvironmentConfig {
@@ -26,6 +29,7 @@ impl EnvironmentConfig {
         match self {
             EnvironmentConfig::GeneralPoints(config) => config.validate(),
             EnvironmentConfig::Instructions(config) => Instructions::new(config).map(drop),
+            EnvironmentConfig::Virl(config) => config.validate(),
         }
     }
 
@@ -37,14 +41,24 @@ impl EnvironmentConfig {
         Ok(match self {
             EnvironmentConfig::GeneralPoints(config) => Box::new(GeneralPoints::new(config.clone())?),
             EnvironmentConfig::Instructions(config) => Box::new(Instructions::new(config)?),
+            EnvironmentConfig::Virl(config) => Box::new(Virl::new(config.clone())?),
         })
     }
 
-    /// Most graded answers of one episode.
+    /// Most graded answers of one episode; of one point where an episode has several.
     pub fn max_attempts(&self) -> u32 {
         match self {
             EnvironmentConfig::GeneralPoints(config) => config.max_attempts,
             EnvironmentConfig::Instructions(_) => 1,
+            EnvironmentConfig::Virl(config) => config.max_attempts,
+        }
+    }
+
+    /// Whether an episode may consist of several conversations ([`Environment::starts_over`]).
+    pub fn starts_over(&self) -> bool {
+        match self {
+            EnvironmentConfig::GeneralPoints(_) | EnvironmentConfig::Instructions(_) => false,
+            EnvironmentConfig::Virl(config) => config.episode == EpisodeKind::Route,
         }
     }
 }

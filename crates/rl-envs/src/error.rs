@@ -1,5 +1,7 @@
 //! The crate's errors: what a config, a caller or a formula can get wrong.
 
+use std::path::PathBuf;
+
 /// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -43,6 +45,22 @@ pub enum Error {
     EpisodeEnded {
         /// Name of the environment.
         environment: &'static str,
+    },
+    /// Coordinates that no place on the Earth has.
+    #[error("latitude {latitude}, longitude {longitude}: must lie in [-90, 90] and [-180, 180] degrees")]
+    Geocode {
+        /// Degrees north.
+        latitude: f64,
+        /// Degrees east.
+        longitude: f64,
+    },
+    /// A file of routes or panoramas that cannot be read or written.
+    #[error("{}: {reason}", path.display())]
+    RouteFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// Two parallel lists differ in length.
     #[error("{name}: {found} given for {expected} environments; give one each")]

@@ -1,6 +1,6 @@
 //! Text in, text out: an [`Environment`] is reset to an episode named by (seed, index) and stepped with the raw
-//! response of a policy. [`general_points`] is the card game, [`instructions`] are demands on the form of an answer;
-//! [`vector`] runs many environments at once.
+//! response of a policy. [`general_points`] is the card game, [`virl`] the walk through a city, [`instructions`] are demands
+//! on the form of an answer; [`vector`] runs many environments at once.
 //!
 #![doc = include_str!("../README.md")]
 
@@ -11,6 +11,7 @@ pub mod error;
 pub mod general_points;
 pub mod instructions;
 pub mod vector;
+pub mod virl;
 
 pub use dataset::DatasetConfig;
 pub use environment::{Environment, Message, Observation, Role, Step};

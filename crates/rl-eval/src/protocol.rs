@@ -106,7 +106,7 @@ impl<'a> Protocol<'a> {
         Ok(SplitResult {
             split: split.name.clone(),
             decoding: decoding.name.clone(),
-            first_attempt: count(&solved_first)?,
+            first_attempt: count(&Episode::is_first_attempt_success)?,
             within_attempts: count(&Episode::is_success)?,
             max_attempts: split.environment.max_attempts(),
             by_kind: by_kind(&environments, &episodes)?,
@@ -116,7 +116,7 @@ impl<'a> Protocol<'a> {
             model_rewards: self.scorer.map(|scorer| model_rewards(scorer, &episodes)).transpose()?,
             seen_in_training,
             first_attempt_unseen,
-            solved_first: episodes.iter().filter(|episode| solved_first(episode)).map(|e| e.index).collect(),
+            solved_first: episodes.iter().filter(|e| e.is_first_attempt_success()).map(|e| e.index).collect(),
             transcripts: episodes.iter().take(transcripts).map(transcript).collect(),
         })
     }
@@ -140,14 +140,10 @@ impl<'a> Protocol<'a> {
             }
         }
         let (all, trials) = (episodes.len() as u64, unseen.len() as u64);
-        let solved = unseen.iter().filter(|episode| solved_first(episode)).count() as u64;
+        let solved = unseen.iter().filter(|episode| episode.is_first_attempt_success()).count() as u64;
         let among_unseen = if trials == 0 { None } else { Some(Proportion::new(solved, trials)?) };
         Ok((Some(Proportion::new(all - trials, all)?), among_unseen))
     }
-}
-
-fn solved_first(episode: &Episode) -> bool {
-    episode.steps.first().is_some_and(|step| step.success)
 }
 
 /// First-attempt success by the class of the task, where the environment has classes.
@@ -156,14 +152,14 @@ fn by_kind(environments: &[Box<dyn Environment>], episodes: &[Episode]) -> Resul
     for (environment, episode) in environments.iter().zip(episodes) {
         let Some(kind) = environment.task_kind() else { continue };
         let (solved, all) = counts.entry(kind.to_owned()).or_default();
-        *solved += u64::from(solved_first(episode));
+        *solved += u64::from(episode.is_first_attempt_success());
         *all += 1;
     }
     counts.into_iter().map(|(kind, (solved, all))| Ok((kind, Proportion::new(solved, all)?))).collect()
 }
 
 fn answer_length(episodes: &[Episode]) -> Result<AnswerLength> {
-    let turns = || episodes.iter().flat_map(|episode| &episode.dialogue.turns);
+    let turns = || episodes.iter().flat_map(Episode::dialogues).flat_map(|dialogue| &dialogue.turns);
     let count = turns().count() as u64;
     let tokens: usize = turns().map(|turn| turn.log_probs.len()).sum();
     let is_cut = |reason| matches!(reason, FinishReason::Length | FinishReason::Context);
@@ -175,7 +171,7 @@ fn answer_length(episodes: &[Episode]) -> Result<AnswerLength> {
 fn model_rewards(scorer: &dyn AnswerScorer, episodes: &[Episode]) -> Result<Vec<f64>> {
     let mut answers = Vec::with_capacity(episodes.len());
     for episode in episodes {
-        let Episode { dialogue, .. } = episode;
+        let Some(dialogue) = episode.dialogues().next() else { continue };
         // The first answer stands after the messages it was asked with: each turn adds one, each feedback another.
         let first = dialogue.messages.iter().position(|message| message.role == rl_data::Role::Assistant);
         let prompt = &dialogue.messages[..first.unwrap_or(dialogue.messages.len())];
@@ -191,7 +187,7 @@ fn model_rewards(scorer: &dyn AnswerScorer, episodes: &[Episode]) -> Result<Vec<
 fn transcript(episode: &Episode) -> Transcript {
     Transcript {
         task: episode.index,
-        messages: episode.dialogue.messages.clone(),
+        messages: episode.dialogues().flat_map(|dialogue| &dialogue.messages).cloned().collect(),
         outcomes: episode.steps.iter().map(|step| step.outcome.to_string()).collect(),
         reward: episode.total_reward(),
     }

@@ -15,7 +15,7 @@ pub struct SplitResult {
     pub split: String,
     /// Name of the decoding.
     pub decoding: String,
-    /// Tasks solved at the first attempt.
+    /// Tasks solved at the first attempt; where a task has several conversations, with one answer in each.
     pub first_attempt: Proportion,
     /// Tasks solved within `max_attempts`.
     pub within_attempts: Proportion,

@@ -1,5 +1,5 @@
-//! Writes a training file: conversations of GeneralPoints, or conversations, pairs, judged answers or prompts of checkable
-//! instructions.
+//! Writes a training file: conversations of GeneralPoints or V-IRL, or conversations, pairs, judged answers or prompts of
+//! checkable instructions.
 //!
 //! `cargo run --release -p rl-examples --example make_dataset -- --config configs/make_dataset/tiny-sft.toml`
 
@@ -12,8 +12,8 @@ use rl_envs::DatasetConfig;
 use rl_examples::ConfigArgs;
 use serde::Serialize;
 
-/// Writes a file to train on; `task` in the config says of what: card hands with expert answers and practice text, or
-/// checkable instructions with answers that obey and answers that do not.
+/// Writes a file to train on; `task` in the config says of what: card hands with expert answers and practice text, points of
+/// city walks with the right answers, or checkable instructions with answers that obey and answers that do not.
 ///
 /// Every row is a function of the seed and its index, so the same config always gives the same bytes.
 #[derive(Parser)]
@@ -31,6 +31,7 @@ fn run() -> Result<()> {
     match &config {
         DatasetConfig::GeneralPoints(config) => write(&config.out, &config.rows()?),
         DatasetConfig::Instructions(config) => write(&config.out, &config.rows()?),
+        DatasetConfig::Virl(config) => write(&config.out, &config.rows()?),
     }
 }
 

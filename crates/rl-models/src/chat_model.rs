@@ -141,6 +141,11 @@ impl ChatModel {
         Ok(Dialogue { messages, ids, turns: Vec::new() })
     }
 
+    /// Whether the context has room for an answer to `dialogue`.
+    pub fn has_room(&self, dialogue: &Dialogue) -> bool {
+        dialogue.ids.len() < self.context()
+    }
+
     /// Adds a user turn after a response; the tokens sampled so far stay exactly as they were.
     ///
     /// Gives false and changes nothing when the context would then have no room for an answer.
@@ -150,12 +155,16 @@ impl ChatModel {
     pub fn add_feedback(&self, dialogue: &mut Dialogue, message: Message) -> Result<bool> {
         let stopped = dialogue.turns.last().is_some_and(|turn| turn.finish_reason == FinishReason::StopId);
         let ids = self.renderer.feedback_ids(&dialogue.messages, &message, stopped)?;
-        if self.decoder.config().max_positions() as usize <= dialogue.ids.len() + ids.len() {
+        if self.context() <= dialogue.ids.len() + ids.len() {
             return Ok(false);
         }
         dialogue.ids.extend(ids.into_iter().map(i64::from));
         dialogue.messages.push(message);
         Ok(true)
+    }
+
+    fn context(&self) -> usize {
+        self.decoder.config().max_positions() as usize
     }
 }
 

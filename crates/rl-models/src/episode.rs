@@ -13,13 +13,20 @@ use crate::{ChatModel, Dialogue, Result};
 pub struct Episode {
     /// Index by which the environment made the task.
     pub index: u64,
-    /// The whole conversation; `dialogue.turns[t]` was judged as `steps[t]`.
+    /// Conversations before the last one, where the environment starts over within an episode; else none.
+    pub earlier: Vec<Dialogue>,
+    /// The last conversation. The turns of all conversations in order were judged as `steps`.
     pub dialogue: Dialogue,
     /// What the environment said to each turn.
     pub steps: Vec<Step>,
 }
 
 impl Episode {
+    /// All conversations, in order.
+    pub fn dialogues(&self) -> impl Iterator<Item = &Dialogue> {
+        self.earlier.iter().chain([&self.dialogue])
+    }
+
     /// Sum of the rewards.
     pub fn total_reward(&self) -> f64 {
         self.steps.iter().map(|step| step.reward).sum()
@@ -29,13 +36,20 @@ impl Episode {
     pub fn is_success(&self) -> bool {
         self.steps.iter().any(|step| step.success)
     }
+
+    /// Whether the task was solved with one answer in each conversation. Where an episode is one conversation, that is success
+    /// at the first attempt; where it has several, no part of the task took a second one.
+    pub fn is_first_attempt_success(&self) -> bool {
+        self.is_success() && self.steps.len() == self.dialogues().count()
+    }
 }
 
 /// Plays one episode in each environment, all together: every round answers the episodes that still go on.
 ///
 /// Episode `i` is reset to (`seed`, `indices[i]`) and draws by `keys[i].at(turn)`, so an episode depends on its own key
 /// and index alone. The three slices have one entry per episode. `on_finish` receives the tokens of each response. An
-/// episode whose next prompt does not fit the context is truncated; [`Step::feedback`] is taken into the dialogue.
+/// episode whose next prompt does not fit the context is truncated; [`Step::feedback`] is taken into the dialogue, or into a
+/// new one where the environment starts over.
 ///
 /// # Errors
 /// [`crate::Error::Argument`] unless the three slices have equal lengths; from the environments, the chat template, or
@@ -54,7 +68,7 @@ pub fn play_episodes<E: Environment>(
     let mut episodes = Vec::with_capacity(environments.len());
     for (environment, &index) in environments.iter_mut().zip(indices) {
         let messages = environment.reset(seed, index)?.messages.into_iter().map(message).collect();
-        episodes.push(Episode { index, dialogue: model.dialogue(messages)?, steps: Vec::new() });
+        episodes.push(Episode { index, earlier: Vec::new(), dialogue: model.dialogue(messages)?, steps: Vec::new() });
     }
     let mut going: Vec<usize> = (0..episodes.len()).collect();
     for turn in 0.. {
@@ -66,12 +80,21 @@ pub fn play_episodes<E: Environment>(
         model.respond(&mut dialogues, &turn_keys, sampling, on_finish)?;
         let mut next = Vec::with_capacity(going.len());
         for index in going {
-            let Episode { dialogue, steps, .. } = &mut episodes[index];
+            let Episode { earlier, dialogue, steps, .. } = &mut episodes[index];
             let response = dialogue.turns.last().map_or("", |turn| turn.text.as_str());
             let mut step = environments[index].step(response)?;
             if let Some(feedback) = step.feedback.take() {
                 // An episode that outgrows the context is stopped by us, as any other limit would stop it.
-                step.truncated = !model.add_feedback(dialogue, message(feedback))?;
+                step.truncated = if environments[index].starts_over() {
+                    let next = model.dialogue(vec![message(feedback)])?;
+                    let fits = model.has_room(&next);
+                    if fits {
+                        earlier.push(std::mem::replace(dialogue, next));
+                    }
+                    !fits
+                } else {
+                    !model.add_feedback(dialogue, message(feedback))?
+                };
                 if !step.truncated {
                     next.push(index);
                 }

@@ -7,3 +7,6 @@ mod episode;
 mod expression;
 mod instructions;
 mod verifier;
+mod virl;
+mod virl_episode;
+mod virl_verifier;

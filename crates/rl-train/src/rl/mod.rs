@@ -113,6 +113,10 @@ impl Method for Rl {
                 Some(TaskConfig::Environment { environment: EnvironmentConfig::GeneralPoints(game) }) => {
                     manifest.input(format!("{name}.prompt_template"), template_sha256(game.template))
                 }
+                Some(TaskConfig::Environment { environment: EnvironmentConfig::Virl(walk) }) => {
+                    let template = rl_envs::virl::prompt::template_sha256(walk.template);
+                    manifest.input(format!("{name}.prompt_template"), template)
+                }
                 _ => manifest,
             };
         }

@@ -105,7 +105,12 @@ pub struct ValidationConfig {
 impl TaskConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         match self {
-            TaskConfig::Environment { environment } => environment.validate().map_err(refused("environment")),
+            TaskConfig::Environment { environment } => {
+                environment.validate().map_err(refused("environment"))?;
+                let message = "starts conversations within an episode, and a trajectory is one conversation; for `virl` set \
+                               `episode = \"point\"`";
+                ensure(!environment.starts_over(), "environment", "as given", message)
+            }
             TaskConfig::Prompts(prompts) => {
                 ensure(0 < prompts.max_length, "max_length", prompts.max_length, "must be positive")
             }
