@@ -7,6 +7,7 @@ mod doctor;
 mod libtorch;
 mod model;
 mod pipeline;
+mod plan;
 mod process;
 mod setup;
 mod test;
@@ -34,6 +35,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Model(model::Model),
     Pipeline(pipeline::Pipeline),
+    Plan(plan::Plan),
     Demo(demo::Demo),
     Test(test::Test),
     Bench(bench::Bench),
@@ -46,6 +48,7 @@ fn main() -> std::process::ExitCode {
         Command::Doctor(command) => command.run(&workspace),
         Command::Model(command) => command.run(&workspace),
         Command::Pipeline(command) => command.run(&workspace),
+        Command::Plan(command) => command.run(&workspace),
         Command::Demo(command) => command.run(&workspace),
         Command::Test(command) => command.run(&workspace),
         Command::Bench(command) => command.run(&workspace),

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use rl_track::Progress;
+use rl_train::plan::Planned;
 use rl_train::{Finish, Interrupt, Method, RunConfig, Trainer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,12 +51,23 @@ pub struct TrainArgs {
     pub config: ConfigArgs,
     /// Computes this step of the finished or running run again, with those since the checkpoint before it, compares their
     /// digests with `metrics.jsonl`, and ends. Nothing is written.
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", conflicts_with = "plan")]
     pub replay: Option<u64>,
+    /// Checks what the run will touch, says on one screen what it will read, hold and write, and ends; with `measure` it also
+    /// takes the largest step for real. Nothing is written.
+    #[arg(long, value_name = "measure", num_args = 0..=1)]
+    pub plan: Option<Option<PlanMode>>,
+}
+
+/// What `--plan` does beyond counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PlanMode {
+    /// Takes the largest step of the run for its time and its memory.
+    Measure,
 }
 
 impl TrainArgs {
-    /// Trains, resuming where an interrupted run stands; or replays a step.
+    /// Trains, resuming where an interrupted run stands; or shows the plan of the run; or replays a step.
     ///
     /// # Errors
     /// The first error of the run, with its step.
@@ -64,6 +76,9 @@ impl TrainArgs {
         M::Config: DeserializeOwned,
     {
         let config: M::Config = self.config.load()?;
+        if let Some(mode) = self.plan {
+            return show_plan(&config, mode);
+        }
         if let Some(step) = self.replay {
             let replayed = rl_train::replay::<M>(&config, step)?;
             println!("steps {:?} computed again from step {}: every digest agrees", replayed.agreed, replayed.from);
@@ -76,6 +91,17 @@ impl TrainArgs {
         report_finish(finish, &run);
         Ok(())
     }
+}
+
+/// Prints the plan of a run; fails when the run would.
+fn show_plan<C: Planned>(config: &C, mode: Option<PlanMode>) -> Result<()> {
+    let plan = rl_train::plan::plan(config)?;
+    print!("{plan}");
+    plan.check()?;
+    if mode == Some(PlanMode::Measure) {
+        println!("{}", config.measure(rl_torch::parse_device(config.device())?)?);
+    }
+    Ok(())
 }
 
 /// Starts logging to standard error and to `log.txt` in the run's folder; gives the progress bars that go with it.

@@ -5,7 +5,7 @@ mod shared;
 
 use std::ops::Range;
 
-use rl_torch::attention::Sequences;
+use rl_torch::attention::{AttentionCells, Sequences};
 use tch::{Device, Tensor};
 
 use crate::{Error, Result};
@@ -108,6 +108,14 @@ impl Packed {
                 reason: format!("sequence {sequence} has {} tokens", prefix.len() + own.len()),
             }),
         }
+    }
+
+    /// What attention on the CPU keeps of these tokens for its backward pass.
+    ///
+    /// # Errors
+    /// When libtorch refuses an operation, as for want of memory.
+    pub fn attention_cells(&self) -> Result<AttentionCells> {
+        Ok(self.sequences.cells()?)
     }
 
     /// The row of every sequence's last token, `[sequences]`.

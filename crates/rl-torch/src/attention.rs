@@ -12,6 +12,7 @@ use torch_sys::C_tensor;
 
 use crate::{Error, Result, ffi};
 
+pub use rectangles::AttentionCells;
 pub use sequences::Sequences;
 
 /// Largest head dimension of the CUDA flash kernel, and what it must be a multiple of.

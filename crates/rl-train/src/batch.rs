@@ -51,8 +51,7 @@ impl MicroBatch {
     /// When a row has an id or a length that the model does not have.
     pub fn new<R: Borrow<TrainingRow>>(decoder: &Decoder, all: &[R], rows: Vec<usize>) -> Result<Self> {
         let chosen: Vec<&TrainingRow> = rows.iter().map(|&row| all[row].borrow()).collect();
-        let groups: Vec<SharedRows> = chosen.chunk_by(|a, b| are_neighbours(a, b)).map(shared_rows).collect();
-        let packed = decoder.pack_shared(&groups)?;
+        let packed = decoder.pack_shared(&shared_groups(&chosen))?;
         let mut label_rows = Vec::new();
         let mut label_ids = Vec::new();
         let mut num_labels = Vec::with_capacity(rows.len());
@@ -132,6 +131,11 @@ pub fn unit_tokens<R: Borrow<TrainingRow>>(all: &[R], rows: &[usize]) -> usize {
 /// As [`micro_batches`] for units that stay together whatever their size, such as pairs: `unit_tokens` is `[units]`.
 pub fn unit_micro_batches(unit_tokens: &[usize], max_tokens: usize) -> Vec<Vec<usize>> {
     split(unit_tokens.iter().copied().enumerate().collect(), max_tokens)
+}
+
+/// The rows of one pass as the model packs them: neighbours of one group by their common beginning.
+pub(crate) fn shared_groups<'a>(rows: &[&'a TrainingRow]) -> Vec<SharedRows<'a>> {
+    rows.chunk_by(|a, b| are_neighbours(a, b)).map(shared_rows).collect()
 }
 
 fn are_neighbours(a: &TrainingRow, b: &TrainingRow) -> bool {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rl_core::random::RandomKey;
-use rl_data::{ChatRecord, Cursor, Role, TrainOn, read_jsonl, select};
+use rl_data::{ChatRecord, Cursor, Renderer, Role, TrainOn};
 use rl_models::{ChatModel, Dialogue, distillation_loss};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use tch::Device;
 use crate::batch::{MicroBatch, TrainingRow, micro_batches};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::DistillConfig;
+use crate::data::{DataFile, Layout, read_records, select_rows, train_and_held_out};
 use crate::digest::Digest;
 use crate::examples::Examples;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
@@ -20,6 +21,9 @@ use crate::policy::Policy;
 use crate::sft::{input_model, save_averages, to_state, training_rows};
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
+
+/// What an evaluation gives of each held-out file.
+pub(crate) const MEASURED: [&str; 1] = ["loss"];
 
 /// A run of distillation.
 pub type DistillTrainer = Trainer<Distill>;
@@ -35,9 +39,10 @@ pub struct Distill {
 }
 
 /// A given answer, and the prompt that the student may answer itself.
-struct Task {
-    row: TrainingRow,
-    prompt: Vec<i64>,
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub(crate) row: TrainingRow,
+    pub(crate) prompt: Vec<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,13 +74,9 @@ impl Method for Distill {
         if found != needed {
             return Err(Error::ReferenceVocabulary { path: config.teacher.path.clone(), found, needed });
         }
-        let tasks = read_tasks(config, &policy.chat)?;
-        let mut held_out = Vec::new();
-        for (name, path) in &config.held_out {
-            let records: Vec<ChatRecord> = read_jsonl(path)?;
-            let examples = policy.chat.renderer.examples(&records, TrainOn::Assistant);
-            held_out.push((name.clone(), training_rows(select(examples, &config.selection)?)));
-        }
+        let (tasks, held_out) = train_and_held_out(load_tasks(config, &policy.chat.renderer)?);
+        let rows = |tasks: Vec<Task>| tasks.into_iter().map(|task| task.row).collect();
+        let held_out = held_out.into_iter().map(|(name, tasks)| (name, rows(tasks))).collect();
         let state: Option<DistillState> = resume.map(Saved::method).transpose()?;
         let cursor = state.as_ref().map(|state| state.cursor);
         let examples = Examples::new(tasks, config.seed, cursor, &config.training)?;
@@ -197,17 +198,24 @@ fn answer(config: &DistillConfig, policy: &Policy, tasks: &[&Task], key: RandomK
     Ok(tasks.iter().zip(dialogues).map(row).collect())
 }
 
-/// The rows that can be trained on, each with the prompt before its last answer.
-fn read_tasks(config: &DistillConfig, chat: &ChatModel) -> Result<Vec<Task>> {
-    let records: Vec<ChatRecord> = read_jsonl(&config.data)?;
-    let selection = select(chat.renderer.examples(&records, config.train_on), &config.selection)?;
-    let rows = training_rows(selection);
-    let mut tasks = Vec::with_capacity(rows.len());
-    for row in rows {
-        let messages = &records[row.id as usize].messages;
-        let last = messages.iter().rposition(|message| message.role == Role::Assistant).unwrap_or(messages.len());
-        let prompt = chat.renderer.prompt_ids(&messages[..last])?.into_iter().map(i64::from).collect();
-        tasks.push(Task { row, prompt });
+/// The file that is trained on, then those held out: rows, each with the prompt before its last answer.
+pub(crate) fn load_tasks(config: &DistillConfig, renderer: &Renderer) -> Result<Vec<DataFile<Task>>> {
+    let read = |key: &str, path: &Path, train_on: TrainOn| -> Result<DataFile<Task>> {
+        let records: Vec<ChatRecord> = read_records(key, path, Layout::Chat)?;
+        let rows = renderer.examples(&records, train_on);
+        let file = select_rows(key, path, rows, &config.selection, training_rows)?;
+        let task = |row: TrainingRow| -> Result<Task> {
+            let messages = &records[row.id as usize].messages;
+            let last = messages.iter().rposition(|message| message.role == Role::Assistant).unwrap_or(messages.len());
+            let prompt = renderer.prompt_ids(&messages[..last])?.into_iter().map(i64::from).collect();
+            Ok(Task { row, prompt })
+        };
+        let items = file.items.into_iter().map(task).collect::<Result<_>>()?;
+        Ok(DataFile { key: file.key, path: file.path, items, report: file.report })
+    };
+    let mut files = vec![read("data", &config.data, config.train_on)?];
+    for (name, path) in &config.held_out {
+        files.push(read(&format!("held_out.{name}"), path, TrainOn::Assistant)?);
     }
-    Ok(tasks)
+    Ok(files)
 }

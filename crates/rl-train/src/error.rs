@@ -65,6 +65,49 @@ pub enum Error {
         /// Steps in a row.
         steps: u64,
     },
+    /// Something that the configuration names cannot be used.
+    #[error("`{key}` = {}: {source}{}", path.display(), after(mend))]
+    Input {
+        /// Dotted path of the key.
+        key: String,
+        /// The file or folder it names.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
+        /// What would do instead; empty where the error says so itself.
+        mend: String,
+    },
+    /// The run would need more memory than there is.
+    #[error(
+        "the run needs about {needed} of memory at its peak ({largest}) and {available} are available; lower \
+         `training.micro_batch_tokens` (now {micro_batch_tokens}){mends}, or set `training.memory_check = \"off\"` to try \
+         all the same; `--plan` shows the terms"
+    )]
+    Memory {
+        /// Predicted peak, as people read it.
+        needed: String,
+        /// The largest terms of the prediction.
+        largest: String,
+        /// What the process may still take, with what it holds.
+        available: String,
+        /// `training.micro_batch_tokens`.
+        micro_batch_tokens: usize,
+        /// Further mends, each after a comma.
+        mends: String,
+    },
+    /// The checkpoints of the run do not fit on the disk.
+    #[error(
+        "`run` = {}: its checkpoints take about {needed} and the disk has {available} free; lower \
+         `training.checkpoints.keep_last`, raise `training.checkpoints.every`, or choose another disk", path.display()
+    )]
+    Disk {
+        /// `run`.
+        path: PathBuf,
+        /// Predicted size.
+        needed: String,
+        /// Free bytes.
+        available: String,
+    },
     /// A parameter group names nothing that is trained.
     #[error(
         "`training.groups`: no trained parameter has `{parameters}` in its name; `--print-config` shows the file, a checkpoint's header the names"
@@ -117,9 +160,9 @@ pub enum Error {
         /// The file looked for.
         file: &'static str,
     },
-    /// No evaluation measures what decides about the best checkpoint.
+    /// The evaluation did not give the number that decides about the best checkpoint.
     #[error(
-        "`training.evaluation.best.metric` is `{metric}`, which no evaluation measures; `metrics.jsonl` has the names as SPLIT/NAME"
+        "`training.evaluation.best.metric` is `{metric}`, which this evaluation did not give; `metrics.jsonl` has the names as SPLIT/NAME"
     )]
     NoSuchMetric {
         /// The metric asked for.
@@ -289,6 +332,12 @@ impl Error {
         move |source| Error::File { action, path, source }
     }
 
+    /// For `map_err`: names the key and the file that it stands for.
+    pub(crate) fn input<E: Into<Error>>(key: &str, path: &Path, mend: String) -> impl FnOnce(E) -> Error {
+        let (key, path) = (key.to_owned(), path.to_path_buf());
+        move |error| Error::Input { key, path, source: Box::new(error.into()), mend }
+    }
+
     /// Whether a number that should be finite is not.
     pub(crate) fn is_non_finite(&self) -> bool {
         match self {
@@ -309,6 +358,11 @@ impl Error {
     pub(crate) fn at_step(self, step: u64) -> Self {
         Error::AtStep { step, source: Box::new(self) }
     }
+}
+
+/// A mend behind its error.
+fn after(mend: &str) -> String {
+    if mend.is_empty() { String::new() } else { format!("; {mend}") }
 }
 
 fn join(rows: &[u64]) -> String {

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod config;
+mod data;
 mod digest;
 mod distill;
 pub mod error;
@@ -16,6 +17,7 @@ mod learner;
 mod new_model;
 mod non_finite;
 mod pair_batch;
+pub mod plan;
 mod policy;
 mod preference;
 mod recorder;
@@ -28,11 +30,12 @@ mod unpaired;
 
 pub use config::{
     ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, DistillConfig, Dtype, DynamicSampling,
-    EvaluationConfig, Goal, HeadInit, KlConfig, KlPlace, LongPrompts, ModelConfig, NewModelConfig, ParameterGroup,
-    PreferenceConfig, PromptsConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig, RolloutConfig,
-    RunConfig, SelectionConfig, SftConfig, TaskConfig, TeacherConfig, TrainingConfig, TurnAdvantage, UnpairedConfig,
-    UpdateConfig, ValidationConfig, ValueHeadConfig,
+    EvaluationConfig, Goal, HeadInit, KlConfig, KlPlace, LongPrompts, MemoryCheck, ModelConfig, NewModelConfig,
+    ParameterGroup, PreferenceConfig, PromptsConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig,
+    RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig, TeacherConfig, TrainingConfig, TurnAdvantage,
+    UnpairedConfig, UpdateConfig, ValidationConfig, ValueHeadConfig,
 };
+pub use data::DataFile;
 pub use distill::{Distill, DistillTrainer};
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;

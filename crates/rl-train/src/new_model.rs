@@ -21,14 +21,38 @@ pub(crate) fn new_model(
     kind: Kind,
     device: Device,
 ) -> Result<ChatModel> {
+    let (config, renderer) = new_parts(shape, records)?;
+    let folder = tempfile::tempdir().map_err(Error::file("make a temporary folder in", &std::env::temp_dir()))?;
+    renderer.save(folder.path())?;
+    let side_files = SideFiles::from_folder(folder.path())?;
+    let mut decoder = Decoder::random(config.clone(), seed, device)?;
+    if kind != decoder.kind() {
+        decoder = Decoder::from_tensors(config, decoder.checkpoint_tensors()?.into_iter().collect(), kind, device)?;
+    }
+    Ok(ChatModel::new(decoder, renderer, side_files)?)
+}
+
+/// Everything of a new model but its weights: its configuration and a tokenizer with the ChatML template.
+pub(crate) fn new_parts(shape: &NewModelConfig, records: &[ChatRecord]) -> Result<(ModelConfig, Renderer)> {
     let texts: Vec<&str> = records
         .iter()
         .take(TOKENIZER_RECORDS)
         .flat_map(|record| record.messages.iter().map(|message| message.content.as_str()))
         .collect();
     let tokenizer = train_tokenizer(&texts, shape.vocab_size, &SPECIAL_TOKENS)?;
-    let eos = tokenizer.token_to_id(SPECIAL_TOKENS[2]).map(i64::from);
-    let config = ModelConfig {
+    let mut config = new_config(shape, tokenizer.vocab_size() as i64);
+    let id = |token: &str| tokenizer.token_to_id(token).map(i64::from);
+    config.pad_token_id = id(SPECIAL_TOKENS[0]);
+    config.bos_token_id = id(SPECIAL_TOKENS[1]);
+    config.eos_token_id = id(SPECIAL_TOKENS[2]).into_iter().collect();
+    config.validate()?;
+    let template = ChatTemplate::new(CHATML, Some(SPECIAL_TOKENS[1]), Some(SPECIAL_TOKENS[2]))?;
+    Ok((config, Renderer::new(tokenizer, template)?))
+}
+
+/// The configuration of a new model with `vocab_size` tokens, its special tokens left out.
+pub(crate) fn new_config(shape: &NewModelConfig, vocab_size: i64) -> ModelConfig {
+    ModelConfig {
         model_type: "llama".into(),
         hidden_size: shape.hidden_size,
         intermediate_size: shape.intermediate_size,
@@ -36,7 +60,7 @@ pub(crate) fn new_model(
         num_attention_heads: shape.num_attention_heads,
         num_key_value_heads: shape.num_key_value_heads,
         head_dim: None,
-        vocab_size: tokenizer.vocab_size() as i64,
+        vocab_size,
         max_position_embeddings: shape.max_position_embeddings,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
@@ -46,21 +70,11 @@ pub(crate) fn new_model(
         attention_bias: false,
         mlp_bias: false,
         hidden_act: "silu".into(),
-        bos_token_id: tokenizer.token_to_id(SPECIAL_TOKENS[1]).map(i64::from),
-        eos_token_id: eos.into_iter().collect(),
-        pad_token_id: tokenizer.token_to_id(SPECIAL_TOKENS[0]).map(i64::from),
+        bos_token_id: None,
+        eos_token_id: Vec::new(),
+        pad_token_id: None,
         torch_dtype: Some(rl_models::config::Dtype::Float32),
         initializer_range: shape.initializer_range,
         extra: Default::default(),
-    };
-    let template = ChatTemplate::new(CHATML, Some(SPECIAL_TOKENS[1]), Some(SPECIAL_TOKENS[2]))?;
-    let renderer = Renderer::new(tokenizer, template)?;
-    let folder = tempfile::tempdir().map_err(Error::file("make a temporary folder in", &std::env::temp_dir()))?;
-    renderer.save(folder.path())?;
-    let side_files = SideFiles::from_folder(folder.path())?;
-    let mut decoder = Decoder::random(config.clone(), seed, device)?;
-    if kind != decoder.kind() {
-        decoder = Decoder::from_tensors(config, decoder.checkpoint_tensors()?.into_iter().collect(), kind, device)?;
     }
-    Ok(ChatModel::new(decoder, renderer, side_files)?)
 }

@@ -1,10 +1,14 @@
 //! Pairs of answers to one prompt as packed micro-batches: a pair stays together and its prompt goes through the model once.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
 use rl_core::preference_loss::ld_dpo_token_weights;
-use rl_data::{PreferenceExample, Selection};
+use rl_data::{PreferenceExample, PreferenceRecord, Renderer, Seams, Selection, SelectionPolicy};
 use rl_models::Decoder;
 
 use crate::batch::{MicroBatch, TrainingRow, unit_micro_batches, unit_tokens};
+use crate::data::{DataFile, Layout, read_records, select_rows};
 use crate::{Error, Result};
 
 /// Two answers to one prompt as token ids.
@@ -51,8 +55,27 @@ impl TrainingPair {
     }
 }
 
+/// The pairs of `data`, which is trained on, then those of each file of `held_out`.
+pub(crate) fn pair_files(
+    renderer: &Renderer,
+    data: &Path,
+    held_out: &BTreeMap<String, PathBuf>,
+    seams: Seams,
+    selection: &SelectionPolicy,
+) -> Result<Vec<DataFile<TrainingPair>>> {
+    let read = |key: &str, path: &Path| {
+        let records: Vec<PreferenceRecord> = read_records(key, path, Layout::Pairs)?;
+        select_rows(key, path, renderer.preference_examples(&records, seams), selection, training_pairs)
+    };
+    let mut files = vec![read("data", data)?];
+    for (name, path) in held_out {
+        files.push(read(&format!("held_out.{name}"), path)?);
+    }
+    Ok(files)
+}
+
 /// The selected pairs of a file.
-pub(crate) fn training_pairs(selection: Selection<PreferenceExample>) -> Vec<TrainingPair> {
+fn training_pairs(selection: Selection<PreferenceExample>) -> Vec<TrainingPair> {
     let examples = selection.rows.into_iter().zip(selection.examples);
     examples
         .map(|(row, example)| {

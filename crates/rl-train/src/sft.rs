@@ -5,7 +5,7 @@ use std::path::Path;
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::masked::StepCounts;
 use rl_core::random::RandomKey;
-use rl_data::{ChatRecord, Cursor, Selection, TrainOn, read_jsonl, select};
+use rl_data::{ChatRecord, Cursor, Renderer, Selection, TrainOn};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,6 +14,7 @@ use tch::Device;
 use crate::batch::{MicroBatch, TrainingRow, backward_from, micro_batches, to_host};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::SftConfig;
+use crate::data::{DataFile, Layout, read_records, select_rows, train_and_held_out};
 use crate::digest::Digest;
 use crate::examples::Examples;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
@@ -21,6 +22,9 @@ use crate::new_model::new_model;
 use crate::policy::Policy;
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
+
+/// What an evaluation gives of each held-out file.
+pub(crate) const MEASURED: [&str; 1] = ["loss"];
 
 /// A run of supervised fine-tuning.
 pub type SftTrainer = Trainer<Sft>;
@@ -55,23 +59,16 @@ impl Method for Sft {
     }
 
     fn build(config: &SftConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
-        let records: Vec<ChatRecord> = read_jsonl(&config.data)?;
         let new = || match &config.model.new {
-            Some(shape) => new_model(shape, &records, config.seed, config.model.dtype.kind(), device),
+            Some(shape) => {
+                let records: Vec<ChatRecord> = read_records("data", &config.data, Layout::Chat)?;
+                new_model(shape, &records, config.seed, config.model.dtype.kind(), device)
+            }
             None => Err(Error::NothingToTrain),
         };
         let policy = Policy::load(&config.model, resume, config.seed, device, new)?;
-        let renderer = &policy.chat.renderer;
-        let selection = select(renderer.examples(&records, config.train_on), &config.selection)?;
-        tracing::info!("{}: {}", config.data.display(), describe(&selection));
-        let mut held_out = Vec::new();
-        for (name, path) in &config.held_out {
-            let records: Vec<ChatRecord> = read_jsonl(path)?;
-            let examples = renderer.examples(&records, TrainOn::Assistant);
-            held_out.push((name.clone(), training_rows(select(examples, &config.selection)?)));
-        }
-
-        Self::assemble(config, policy, training_rows(selection), held_out, resume)
+        let (rows, held_out) = train_and_held_out(load_rows(config, &policy.chat.renderer)?);
+        Self::assemble(config, policy, rows, held_out, resume)
     }
 
     fn max_steps(&self) -> u64 {
@@ -223,6 +220,19 @@ pub(crate) fn to_state(state: &impl Serialize) -> Result<Value> {
         .map_err(|error| Error::Resume { path: crate::checkpoint::STATE_FILE.into(), reason: error.to_string() })
 }
 
+/// The file that is trained on, then those held out.
+pub(crate) fn load_rows(config: &SftConfig, renderer: &Renderer) -> Result<Vec<DataFile<TrainingRow>>> {
+    let read = |key: &str, path: &Path, train_on: TrainOn| {
+        let records: Vec<ChatRecord> = read_records(key, path, Layout::Chat)?;
+        select_rows(key, path, renderer.examples(&records, train_on), &config.selection, training_rows)
+    };
+    let mut files = vec![read("data", &config.data, config.train_on)?];
+    for (name, path) in &config.held_out {
+        files.push(read(&format!("held_out.{name}"), path, TrainOn::Assistant)?);
+    }
+    Ok(files)
+}
+
 /// Rows as the trainers take them; their ids are those of the file.
 pub(crate) fn training_rows(selection: Selection) -> Vec<TrainingRow> {
     let wide = |ids: Vec<u32>| ids.into_iter().map(i64::from).collect();
@@ -235,14 +245,4 @@ pub(crate) fn training_rows(selection: Selection) -> Vec<TrainingRow> {
             group: None,
         })
         .collect()
-}
-
-/// One line of what a selection kept.
-pub(crate) fn describe<T>(selection: &Selection<T>) -> String {
-    let report = &selection.report;
-    let dropped = report.rows - report.kept;
-    format!(
-        "{} rows kept, {dropped} dropped, {} cut; {} tokens, {} of them targets",
-        report.kept, report.truncated, report.tokens, report.trainable_tokens
-    )
 }

@@ -13,6 +13,7 @@ use crate::checkpoint::{self, Best, Saved, TrainingState};
 use crate::config::RunConfig;
 use crate::digest::Digest;
 use crate::interrupt::Interrupt;
+use crate::plan::{Planned, check_memory};
 use crate::recorder::{BegunRun, Recorder};
 use crate::{Error, Finish, Result};
 
@@ -21,7 +22,7 @@ use crate::{Error, Finish, Result};
 /// `supervised fine-tuning`, `preference optimisation`, ... implement it; [`Trainer`] runs it.
 pub trait Method: Sized {
     /// What its TOML file holds.
-    type Config: RunConfig + Clone;
+    type Config: Planned + Clone;
 
     /// Shown beside the progress bar.
     const NAME: &'static str;
@@ -144,6 +145,7 @@ impl<M: Method> Trainer<M> {
     ) -> Result<Self> {
         config.validate()?;
         let device = parse_device(config.device())?;
+        check_memory(&config)?;
         let run = Run::open(config.run(), &config, M::manifest(&config)?)?;
         let begun = BegunRun::new(&run);
         let resume = checkpoint::latest(run.folder(), None)?;

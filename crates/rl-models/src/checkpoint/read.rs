@@ -8,6 +8,7 @@ use safetensors::Dtype as FileType;
 use tch::{Device, Kind, Tensor};
 
 use super::header::{self, Place};
+use super::matching::compare;
 use super::{CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE};
 use crate::config::{Dtype, ModelConfig};
 use crate::error::{Error, Result};
@@ -104,6 +105,19 @@ impl Weights {
     /// Names, types and shapes, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &WeightInfo)> {
         self.tensors.iter().map(|(name, info)| (name.as_str(), info))
+    }
+
+    /// As [`check_tensors`](super::check_tensors), from the names and shapes alone: no numbers are read but those of an output
+    /// projection that should be the embedding.
+    ///
+    /// # Errors
+    /// [`Error::TensorMismatch`] with every missing, unexpected and misshapen tensor.
+    pub fn check(&self, expected: &[(String, Vec<i64>)]) -> Result<()> {
+        let shapes = self.tensors.iter().map(|(name, info)| (name.as_str(), info.shape.clone())).collect();
+        compare(&shapes, expected, |a, b| {
+            let ((a, numbers_a), (b, numbers_b)) = (self.stored(a)?, self.stored(b)?);
+            Ok(a.dtype == b.dtype && numbers_a == numbers_b)
+        })
     }
 
     /// A copy of one tensor on `device`, in its stored type.

@@ -16,6 +16,19 @@ pub(super) struct Rectangles {
     cells: Option<Cells>,
 }
 
+/// How much the rectangles of a batch hold: what attention on the CPU keeps for its backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AttentionCells {
+    /// Queries, those that fill a rectangle up included.
+    pub queries: usize,
+    /// Keys, those of a shared prefix once for each sequence that continues it.
+    pub keys: usize,
+    /// Entries of the masks; none where every sequence begins at its own first key.
+    pub masks: usize,
+    /// Whether tokens are copied into rectangles; false where the input is one.
+    pub regrouped: bool,
+}
+
 /// Sequences of similar length that continue equally long ones.
 #[derive(Debug, Clone, Copy)]
 struct Rectangle {
@@ -90,6 +103,20 @@ impl Rectangles {
         Rectangles { list: self.list.clone(), cells }
     }
 
+    pub fn cells(&self) -> AttentionCells {
+        let sum = |count: fn(&Rectangle) -> i64| self.list.iter().map(count).sum::<i64>() as usize;
+        let mask = |rectangle: &Rectangle| match rectangle.is_masked() {
+            true => rectangle.length * (rectangle.prefix + rectangle.length),
+            false => 0,
+        };
+        AttentionCells {
+            queries: sum(Rectangle::num_queries),
+            keys: sum(Rectangle::num_keys),
+            masks: sum(mask),
+            regrouped: self.cells.is_some(),
+        }
+    }
+
     /// Output of every token, `[tokens, heads, head_dim]`; `k` and `v` may have fewer heads on the CPU only.
     pub fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, window: Option<i64>) -> Result<Tensor> {
         let Some(cells) = &self.cells else { return self.list[0].attend(q, k, v, window) };
@@ -119,6 +146,11 @@ impl Rectangle {
         self.num_sequences * (self.prefix + self.length)
     }
 
+    /// Whether a sequence sees more than itself. A single query sees every key anyway.
+    fn is_masked(&self) -> bool {
+        0 < self.prefix && 1 < self.length
+    }
+
     /// Output `[queries, heads, head_dim]` of `q` `[queries, heads, head_dim]` on `k`, `v` `[keys, kv_heads, head_dim]`.
     fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, window: Option<i64>) -> Result<Tensor> {
         let Rectangle { num_sequences, prefix, length } = *self;
@@ -128,8 +160,8 @@ impl Rectangle {
         };
         let num_keys = prefix + length;
         let window = window.filter(|&window| window < num_keys);
-        // The operator's own causal mask is aligned at the first key. A single query sees every key anyway.
-        let masked = window.is_some() || (0 < prefix && 1 < length);
+        // The operator's own causal mask is aligned at the first key.
+        let masked = window.is_some() || self.is_masked();
         let mask = if masked { Some(self.mask(window, q.device())?) } else { None };
         let causal = !masked && prefix == 0;
         let shares_heads = k.size()[1] != q.size()[1];

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use tch::{Device, Tensor};
 
-use super::rectangles::Rectangles;
+use super::rectangles::{AttentionCells, Rectangles};
 use crate::{Error, Result};
 
 /// Where each of several sequences laid end to end begins, and the plans by which attention keeps them apart. Made once
@@ -120,6 +120,15 @@ impl Sequences {
     /// The sequence that each one continues, `[sequences]`.
     pub fn continues(&self) -> &[Option<usize>] {
         &self.continues
+    }
+
+    /// What attention on the CPU makes of these sequences: cells to be kept for a backward pass. A window, which masks more,
+    /// is not counted.
+    ///
+    /// # Errors
+    /// As [`Sequences::new`].
+    pub fn cells(&self) -> Result<AttentionCells> {
+        Ok(self.rectangles()?.cells())
     }
 
     /// Tokens over all sequences.

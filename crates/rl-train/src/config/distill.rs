@@ -9,7 +9,7 @@ use rl_models::generate::SamplingConfig;
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{Dtype, ModelConfig, RunConfig, TrainingConfig, refused};
+use super::{Dtype, ModelConfig, RunConfig, TrainingConfig, on_splits, refused};
 
 /// A student learns a teacher's next-token distributions, on given answers and on its own.
 ///
@@ -63,6 +63,10 @@ pub struct TeacherConfig {
 impl RunConfig for DistillConfig {
     common_sections!();
 
+    fn metrics(&self) -> Vec<String> {
+        on_splits(self.held_out.keys(), &crate::distill::MEASURED.map(String::from))
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;
         ensure(0 < self.batch_size, "batch_size", self.batch_size, "must be positive")?;
@@ -73,6 +77,6 @@ impl RunConfig for DistillConfig {
             Some(sampling) => sampling.validate().map_err(refused("sampling"))?,
             None => ensure(fraction == 0.0, "sampling", "absent", "is needed when on_policy_fraction is positive")?,
         }
-        self.training.validate()
+        self.training.validate(&self.metrics())
     }
 }

@@ -43,7 +43,8 @@ pub use rl::{
     ValueHeadConfig,
 };
 pub use sft::SftConfig;
-pub use training::{BestConfig, CheckpointConfig, EvaluationConfig, Goal, ParameterGroup, TrainingConfig};
+pub(crate) use training::on_splits;
+pub use training::{BestConfig, CheckpointConfig, EvaluationConfig, Goal, MemoryCheck, ParameterGroup, TrainingConfig};
 pub use unpaired::UnpairedConfig;
 
 /// What the loop around every training method reads of its configuration.
@@ -56,6 +57,9 @@ pub trait RunConfig: Serialize {
 
     /// What all trainers share.
     fn training(&self) -> &TrainingConfig;
+
+    /// The numbers that evaluations of this run give, as `SPLIT/NAME`: what `training.evaluation.best.metric` may be.
+    fn metrics(&self) -> Vec<String>;
 
     /// Checks what types cannot.
     ///

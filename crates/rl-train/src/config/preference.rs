@@ -8,7 +8,7 @@ use rl_data::{Seams, SelectionPolicy};
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{ModelConfig, RunConfig, TrainingConfig, in_section};
+use super::{ModelConfig, RunConfig, TrainingConfig, in_section, on_splits};
 
 /// Preference optimisation on a file of pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +72,10 @@ pub enum ReferencePasses {
 impl RunConfig for PreferenceConfig {
     common_sections!();
 
+    fn metrics(&self) -> Vec<String> {
+        on_splits(self.held_out.keys(), &crate::preference::measured(&self.objective))
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;
         ensure(0 < self.batch_size, "batch_size", self.batch_size, "must be positive")?;
@@ -88,7 +92,7 @@ impl RunConfig for PreferenceConfig {
                 ensure(false, "reference", "given", message)?;
             }
         }
-        self.training.validate()
+        self.training.validate(&self.metrics())
     }
 }
 

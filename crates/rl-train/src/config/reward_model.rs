@@ -7,7 +7,7 @@ use rl_data::{Seams, SelectionPolicy};
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{ModelConfig, RunConfig, TrainingConfig};
+use super::{ModelConfig, RunConfig, TrainingConfig, on_splits};
 
 /// A reward model trained on a file of pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,11 +58,15 @@ pub enum HeadInit {
 impl RunConfig for RewardModelConfig {
     common_sections!();
 
+    fn metrics(&self) -> Vec<String> {
+        on_splits(self.held_out.keys(), &crate::reward_model::MEASURED.map(String::from))
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;
         ensure(0 < self.batch_size, "batch_size", self.batch_size, "must be positive")?;
         let coef = self.centering_coef;
         ensure(0.0 <= coef && coef.is_finite(), "centering_coef", coef, "must be finite and at least 0")?;
-        self.training.validate()
+        self.training.validate(&self.metrics())
     }
 }

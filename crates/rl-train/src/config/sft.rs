@@ -9,7 +9,7 @@ use rl_data::{SelectionPolicy, TrainOn};
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{ModelConfig, RunConfig, TrainingConfig};
+use super::{ModelConfig, RunConfig, TrainingConfig, on_splits};
 
 /// Supervised fine-tuning, or training from scratch, on a file of conversations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,9 +55,13 @@ fn token_mean() -> Reduction {
 impl RunConfig for SftConfig {
     common_sections!();
 
+    fn metrics(&self) -> Vec<String> {
+        on_splits(self.held_out.keys(), &crate::sft::MEASURED.map(String::from))
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate()?;
         ensure(0 < self.batch_size, "batch_size", self.batch_size, "must be positive")?;
-        self.training.validate()
+        self.training.validate(&self.metrics())
     }
 }

@@ -40,6 +40,21 @@ pub struct TrainingConfig {
     /// Decay per step of a running average of the trained weights, saved beside them; absent, none is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema_decay: Option<f64>,
+    /// What happens to a run that is predicted to need more memory than there is. No part of the record: it moves no result,
+    /// and a run may go on under another setting.
+    #[serde(default, skip_serializing)]
+    pub memory_check: MemoryCheck,
+}
+
+/// What happens to a run that is predicted not to fit into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryCheck {
+    /// It does not begin.
+    #[default]
+    On,
+    /// It begins all the same.
+    Off,
 }
 
 /// Rules for the parameters whose name contains one of `parameters`.
@@ -147,11 +162,11 @@ impl TrainingConfig {
         self.evaluation.as_ref()?.best.as_ref()
     }
 
-    /// Checks what types cannot; keys begin with `training`.
+    /// Checks what types cannot; keys begin with `training`. `measured` are the numbers that the run's evaluations give.
     ///
     /// # Errors
     /// The key, its value and its limit.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    pub fn validate(&self, measured: &[String]) -> Result<(), ConfigError> {
         let positive = |key: &str, value: u64| ensure(0 < value, key, value, "must be positive");
         let given = usize::from(self.max_steps.is_some()) + usize::from(self.epochs.is_some());
         let message = "give either training.max_steps or training.epochs";
@@ -187,10 +202,28 @@ impl TrainingConfig {
                 positive("training.evaluation.best.patience", best.patience.unwrap_or(1))?;
             }
         }
+        self.validate_best(measured)?;
         self.non_finite.validate()?;
         let decay = self.ema_decay.unwrap_or(0.5);
         ensure((0.0..1.0).contains(&decay), "training.ema_decay", decay, "must be at least 0 and below 1")
     }
+}
+
+impl TrainingConfig {
+    /// What decides about the best checkpoint must be measured.
+    fn validate_best(&self, measured: &[String]) -> Result<(), ConfigError> {
+        let Some(best) = self.best() else { return Ok(()) };
+        let known = || match measured {
+            [] => "the run measures nothing: give `held_out` files, or for RL a `validation` section".to_owned(),
+            names => format!("is measured by no evaluation of this run; these are: `{}`", names.join("`, `")),
+        };
+        ensure(measured.contains(&best.metric), "training.evaluation.best.metric", &best.metric, known())
+    }
+}
+
+/// Names `SPLIT/NAME` of every number that is measured on each of `splits`.
+pub(crate) fn on_splits<'a>(splits: impl IntoIterator<Item = &'a String>, names: &[String]) -> Vec<String> {
+    splits.into_iter().flat_map(|split| names.iter().map(move |name| format!("{split}/{name}"))).collect()
 }
 
 /// Checks the hyperparameters of AdamW.

@@ -8,7 +8,7 @@ use rl_data::{Seams, SelectionPolicy};
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{ModelConfig, RunConfig, TrainingConfig, in_section};
+use super::{ModelConfig, RunConfig, TrainingConfig, in_section, on_splits};
 
 /// Preference optimisation on a file of answers with verdicts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,10 @@ pub struct UnpairedConfig {
 impl RunConfig for UnpairedConfig {
     common_sections!();
 
+    fn metrics(&self) -> Vec<String> {
+        on_splits(self.held_out.keys(), &crate::unpaired::MEASURED.map(String::from))
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;
         self.objective.validate().map_err(in_section("objective"))?;
@@ -61,6 +65,6 @@ impl RunConfig for UnpairedConfig {
             }
             UnpairedLoss::ApoZeroUnpaired { .. } => ensure(0 < size, "batch_size", size, "must be positive")?,
         }
-        self.training.validate()
+        self.training.validate(&self.metrics())
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rl_core::preference_loss::{PreferenceObjective, PreferenceOutput, PreferenceStatistics};
 use rl_core::random::RandomKey;
-use rl_data::{Cursor, DataOrder, PreferenceRecord, Renderer, read_jsonl, select};
+use rl_data::{Cursor, DataOrder, Renderer};
 use rl_models::{Decoder, token_log_probs, token_log_sum_squares};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
@@ -19,17 +19,35 @@ use tch::{Device, Tensor};
 use crate::batch::{backward_from, to_host};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::{PreferenceConfig, ReferencePasses};
+use crate::data::{DataFile, train_and_held_out};
 use crate::digest::Digest;
 use crate::examples::Examples;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
-use crate::pair_batch::{PairBatch, TrainingPair, pair_micro_batches, training_pairs};
+use crate::pair_batch::{PairBatch, TrainingPair, pair_files, pair_micro_batches};
 use crate::policy::Policy;
-use crate::sft::{describe, input_model, save_averages, to_state};
+use crate::sft::{input_model, save_averages, to_state};
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
 
 use reference::FrozenReference;
 use scores::{PairScores, Supervised, layout};
+
+/// What an evaluation gives of each held-out file.
+pub(crate) fn measured(objective: &PreferenceObjective) -> Vec<String> {
+    let always = [
+        "loss",
+        "accuracy",
+        "margin",
+        "rewards_chosen",
+        "rewards_rejected",
+        "log_probs_chosen",
+        "log_probs_rejected",
+        "num_pairs",
+    ];
+    let nll = objective.nll.is_some().then_some("nll_loss");
+    let clamped = objective.ratio_clamp.is_some().then_some("clamped_ratios");
+    always.into_iter().chain(nll).chain(clamped).map(String::from).collect()
+}
 
 /// A run of preference optimisation on pairs.
 pub type PreferenceTrainer = Trainer<Preference>;
@@ -75,10 +93,7 @@ impl Method for Preference {
 
     fn build(config: &PreferenceConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
         let policy = load_policy(config, resume, device)?;
-        let renderer = &policy.chat.renderer;
-        let pairs = read_pairs(renderer, &config.data, config)?;
-        let read = |(name, path): (&String, _)| Ok((name.clone(), read_pairs(renderer, path, config)?));
-        let held_out = config.held_out.iter().map(|(name, path)| read((name, path))).collect::<Result<_>>()?;
+        let (pairs, held_out) = train_and_held_out(load_pairs(config, &policy.chat.renderer)?);
         Self::assemble(config, policy, pairs, held_out, device, resume)
     }
 
@@ -425,9 +440,7 @@ fn load_policy(config: &PreferenceConfig, resume: Option<&Saved>, device: Device
     Policy::load(&config.model, resume, config.seed, device, || Err(Error::NothingToTrain))
 }
 
-fn read_pairs(renderer: &Renderer, path: &Path, config: &PreferenceConfig) -> Result<Vec<TrainingPair>> {
-    let records: Vec<PreferenceRecord> = read_jsonl(path)?;
-    let selection = select(renderer.preference_examples(&records, config.seams), &config.selection)?;
-    tracing::info!("{}: {}", path.display(), describe(&selection));
-    Ok(training_pairs(selection))
+/// The file that is trained on, then those held out.
+pub(crate) fn load_pairs(config: &PreferenceConfig, renderer: &Renderer) -> Result<Vec<DataFile<TrainingPair>>> {
+    pair_files(renderer, &config.data, &config.held_out, config.seams, &config.selection)
 }

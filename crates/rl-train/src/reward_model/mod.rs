@@ -2,7 +2,7 @@
 //!
 //! The reward is the head's output at a sequence's last token. Not here: how a policy is trained on it.
 
-mod scorer;
+pub(crate) mod scorer;
 mod source;
 mod statistics;
 
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rl_core::random::RandomKey;
 use rl_core::reward_loss::{RewardLoss, RewardNormalizer, bradley_terry_loss};
-use rl_data::{Cursor, PreferenceRecord, Renderer, read_jsonl, select};
+use rl_data::{Cursor, Renderer};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,17 +19,22 @@ use tch::Device;
 use crate::batch::{backward_from, to_host};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::RewardModelConfig;
+use crate::data::{DataFile, train_and_held_out};
 use crate::digest::Digest;
 use crate::examples::Examples;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
-use crate::pair_batch::{PairBatch, PairLayout, TrainingPair, pair_micro_batches, training_pairs};
-use crate::sft::{describe, input_model, to_state};
+use crate::pair_batch::{PairBatch, PairLayout, TrainingPair, pair_files, pair_micro_batches};
+use crate::sft::{input_model, to_state};
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
 
 use scorer::Scorer;
 pub use source::RewardSource;
 use statistics::write_statistics;
+
+/// What an evaluation gives of each held-out file.
+pub(crate) const MEASURED: [&str; 8] =
+    ["loss", "accuracy", "margin", "rewards_chosen", "rewards_rejected", "num_pairs", "reward_mean", "reward_std"];
 
 /// A run of a reward model.
 pub type RewardModelTrainer = Trainer<RewardModel>;
@@ -68,9 +73,7 @@ impl Method for RewardModel {
 
     fn build(config: &RewardModelConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
         let scorer = Scorer::load(config, resume, device)?;
-        let pairs = read_pairs(&scorer.renderer, &config.data, config)?;
-        let read = |(name, path): (&String, _)| Ok((name.clone(), read_pairs(&scorer.renderer, path, config)?));
-        let held_out = config.held_out.iter().map(|(name, path)| read((name, path))).collect::<Result<_>>()?;
+        let (pairs, held_out) = train_and_held_out(load_pairs(config, &scorer.renderer)?);
         Self::assemble(config, scorer, pairs, held_out, resume)
     }
 
@@ -244,11 +247,9 @@ impl Totals {
     }
 }
 
-fn read_pairs(renderer: &Renderer, path: &Path, config: &RewardModelConfig) -> Result<Vec<TrainingPair>> {
-    let records: Vec<PreferenceRecord> = read_jsonl(path)?;
-    let selection = select(renderer.preference_examples(&records, config.seams), &config.selection)?;
-    tracing::info!("{}: {}", path.display(), describe(&selection));
-    Ok(training_pairs(selection))
+/// The file that is trained on, then those held out.
+pub(crate) fn load_pairs(config: &RewardModelConfig, renderer: &Renderer) -> Result<Vec<DataFile<TrainingPair>>> {
+    pair_files(renderer, &config.data, &config.held_out, config.seams, &config.selection)
 }
 
 /// Chosen and rejected of `[2 pairs]`.

@@ -14,10 +14,10 @@ use crate::config::{HeadInit, RewardModelConfig};
 use crate::{Error, Result};
 
 /// The head of a checkpoint that holds adapters alone.
-const SCORE_FILE: &str = "score.safetensors";
-const SCORE: &str = "score.weight";
+pub(crate) const SCORE_FILE: &str = "score.safetensors";
+pub(crate) const SCORE: &str = "score.weight";
 /// What marks a folder as adapters over a base.
-const ADAPTER_FILE: &str = "adapter_config.json";
+pub(crate) const ADAPTER_FILE: &str = "adapter_config.json";
 
 /// A reward model with the tokenizer that its sequences are made with.
 pub(super) struct Scorer {
@@ -125,7 +125,7 @@ fn load_head(folder: &Path, device: Device) -> Result<RewardHead> {
 }
 
 /// Whether the checkpoint is of the sequence-classification layout.
-fn is_classification(folder: &Path) -> Result<bool> {
+pub(crate) fn is_classification(folder: &Path) -> Result<bool> {
     let config = read_config(folder)?;
     let names = config.extra.get("architectures").and_then(Value::as_array);
     let is_one = |name: &Value| name.as_str().is_some_and(|name| name.ends_with("ForSequenceClassification"));
@@ -133,7 +133,7 @@ fn is_classification(folder: &Path) -> Result<bool> {
 }
 
 /// The base that the adapters of `folder` name.
-fn base_of(folder: &Path) -> Result<PathBuf> {
+pub(crate) fn base_of(folder: &Path) -> Result<PathBuf> {
     let path = folder.join(ADAPTER_FILE);
     let bytes = std::fs::read(&path).map_err(Error::file("read", &path))?;
     let damaged = |reason: String| Error::Resume { path: path.clone(), reason };
@@ -143,7 +143,7 @@ fn base_of(folder: &Path) -> Result<PathBuf> {
 }
 
 /// The folder at `path`, or that of the repository `ORG/NAME` in the cache.
-fn local(path: &Path) -> Result<PathBuf> {
+pub(crate) fn local(path: &Path) -> Result<PathBuf> {
     match path.to_str() {
         Some(name) if !path.exists() => Ok(resolve_model(name)?),
         _ => Ok(path.to_path_buf()),

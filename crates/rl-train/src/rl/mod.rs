@@ -7,9 +7,9 @@ mod credit;
 mod critic;
 mod experience;
 mod pretrain;
-mod reward_models;
+pub(crate) mod reward_models;
 mod scoring;
-mod source;
+pub(crate) mod source;
 mod statistics;
 mod trajectory;
 mod update;
@@ -51,6 +51,21 @@ pub use source::Sampler;
 use source::{Source, SourceState};
 use statistics::UpdateStatistics;
 use trajectory::Trajectory;
+
+/// What an evaluation gives: of answers in an environment where it `plays`, else to prompts, and of each source of reward.
+pub(crate) fn measured<'a>(plays: bool, sources: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let always = [
+        "reward_mean",
+        "reward_std",
+        "turns_per_episode",
+        "response_tokens_per_turn",
+        "truncated_fraction",
+        "unscorable",
+    ];
+    let played = ["success_rate", "first_attempt_success_rate"].into_iter().filter(|_| plays);
+    let of_source = |source: &str| ["mean", "timed_out", "invalid"].map(|what| format!("reward/{source}/{what}"));
+    always.into_iter().chain(played).map(String::from).chain(sources.flat_map(of_source)).collect()
+}
 
 /// A run of reinforcement learning.
 pub type RlTrainer = Trainer<Rl>;

@@ -15,11 +15,12 @@ use crate::reward_model::RewardSource;
 pub(super) struct RewardModels(Vec<(String, RewardSource)>);
 
 /// Names and folders of the reward models of a configuration.
-pub(super) fn paths(config: Option<&RewardConfig>) -> impl Iterator<Item = (&str, &Path)> {
+pub(crate) fn paths(config: Option<&RewardConfig>) -> impl Iterator<Item = (&str, &Path)> {
     configured(config).map(|(name, source)| (name, source.path.as_path()))
 }
 
-fn configured(config: Option<&RewardConfig>) -> impl Iterator<Item = (&str, &ModelReward)> {
+/// Reward models of a configuration by the names of their sources.
+pub(crate) fn configured(config: Option<&RewardConfig>) -> impl Iterator<Item = (&str, &ModelReward)> {
     config.into_iter().flat_map(|config| &config.sources).filter_map(|source| match &source.source {
         SourceKind::RewardModel(model) => Some((source.name.as_str(), model)),
         _ => None,

@@ -1,7 +1,7 @@
 //! Where tasks come from, and the sampling of answers to them.
 
 use rl_core::random::RandomKey;
-use rl_data::{Cursor, PromptRecord, read_jsonl};
+use rl_data::{Cursor, PromptRecord, Renderer};
 use rl_envs::{Environment, EnvironmentConfig};
 use rl_models::generate::SamplingConfig;
 use rl_models::{ChatModel, Dialogue, play_episodes};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::trajectory::Trajectory;
 use crate::config::{LongPrompts, PromptsConfig, TaskConfig, TrainingConfig};
+use crate::data::{Layout, read_records};
 use crate::examples::Examples;
 use crate::{Error, Result};
 
@@ -68,9 +69,9 @@ impl Sampler for OwnEngine {
 /// A prompt as ids.
 #[derive(Debug, Clone)]
 pub(crate) struct PromptTask {
-    row: u64,
-    record: PromptRecord,
-    ids: Vec<i64>,
+    pub row: u64,
+    pub record: PromptRecord,
+    pub ids: Vec<i64>,
 }
 
 /// Where a source stands.
@@ -103,7 +104,8 @@ impl Source {
                     Some(SourceState::Prompt(cursor)) => Some(cursor),
                     _ => None,
                 };
-                let examples = Examples::new(read_prompts(prompts, chat)?, seed, cursor, training)?;
+                let (tasks, _) = read_prompts("task", prompts, &chat.renderer)?;
+                let examples = Examples::new(tasks, seed, cursor, training)?;
                 let prefix_text = prompts.response_prefix.clone();
                 let prefix = chat.renderer.tokenizer().encode(&prefix_text)?.into_iter().map(i64::from).collect();
                 Ok(Source::Prompts { examples, prefix, prefix_text, sampler: Box::new(OwnEngine) })
@@ -200,14 +202,20 @@ fn repeat(items: std::ops::Range<u64>, times: usize) -> Vec<u64> {
     items.flat_map(|item| std::iter::repeat_n(item, times)).collect()
 }
 
-fn read_prompts(config: &PromptsConfig, chat: &ChatModel) -> Result<Vec<PromptTask>> {
-    let records: Vec<PromptRecord> = read_jsonl(&config.data)?;
+/// The prompts of a file that are short enough, which the configuration names under `key`.
+pub(crate) fn read_prompts(key: &str, config: &PromptsConfig, renderer: &Renderer) -> Result<(Vec<PromptTask>, usize)> {
+    let key = &format!("{key}.data");
+    let records: Vec<PromptRecord> = read_records(key, &config.data, Layout::Prompts)?;
     let num_rows = records.len();
+    let in_row = |row: usize, error: rl_data::Error| {
+        let error = rl_data::Error::Row { row, source: Box::new(error) };
+        Error::input(key, &config.data, String::new())(error)
+    };
     let mut tasks = Vec::with_capacity(num_rows);
     for (row, record) in records.into_iter().enumerate() {
         let ids = match (config.plain, record.prompt.as_slice()) {
-            (false, _) => chat.renderer.prompt_example(&record)?.prompt_ids,
-            (true, [message]) => chat.renderer.tokenizer().encode(&message.content)?,
+            (false, _) => renderer.prompt_example(&record).map_err(|error| in_row(row, error))?.prompt_ids,
+            (true, [message]) => renderer.tokenizer().encode(&message.content)?,
             (true, messages) => {
                 let (path, found) = (config.data.clone(), messages.len());
                 return Err(Error::PlainPrompt { path, row: row + 1, found });
@@ -226,10 +234,12 @@ fn read_prompts(config: &PromptsConfig, chat: &ChatModel) -> Result<Vec<PromptTa
         tasks.push(PromptTask { row: row as u64, record, ids });
     }
     let (kept, dropped) = (tasks.len(), num_rows - tasks.len());
-    tracing::info!(
-        "{}: {kept} prompts kept, {dropped} above {} tokens dropped",
-        config.data.display(),
-        config.max_length
-    );
-    Ok(tasks)
+    let (path, limit) = (config.data.display(), config.max_length);
+    tracing::info!("{path}: {kept} prompts kept, {dropped} above {limit} tokens dropped");
+    if kept == 0 {
+        let what = format!("all {dropped} prompts are above max_length = {limit} and were dropped");
+        let reason = "no prompt is left; raise `max_length` or give shorter prompts";
+        return Err(Error::input(key, &config.data, String::new())(Error::UnsuitableData { what, reason }));
+    }
+    Ok((tasks, dropped))
 }

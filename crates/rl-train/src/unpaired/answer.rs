@@ -26,7 +26,7 @@ impl TrainingAnswer {
     }
 
     /// Refuses an answer without a target.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if 0 < self.row.num_labels() { Ok(()) } else { Err(Error::NoResponse { row: self.row.id }) }
     }
 
@@ -60,7 +60,7 @@ pub(super) fn training_answers(selection: Selection<UnpairedExample>) -> Vec<Tra
 
 /// Answers as they are visited: one by one, or for even sampling in twos, a desirable one first. The rarer side then comes
 /// round more often, so that every step holds as many of either.
-pub(super) fn units(answers: Vec<TrainingAnswer>, is_even: bool) -> Result<Vec<Vec<TrainingAnswer>>> {
+pub(crate) fn units(answers: Vec<TrainingAnswer>, is_even: bool) -> Result<Vec<Vec<TrainingAnswer>>> {
     if !is_even {
         return Ok(answers.into_iter().map(|answer| vec![answer]).collect());
     }

@@ -1,13 +1,13 @@
 //! Preference optimisation on single answers with verdicts: KTO and its relatives.
 
-mod answer;
+pub(crate) mod answer;
 
 use std::path::Path;
 
 use rl_core::preference_loss::{KtoBaseline, UnpairedLoss, UnpairedObjective, UnpairedOutput, unpaired_loss};
 use rl_core::random::RandomKey;
 use rl_core::statistics::RunningStatistics;
-use rl_data::{Cursor, Renderer, UnpairedRecord, read_jsonl, select};
+use rl_data::{Cursor, Renderer, UnpairedRecord};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,17 +16,30 @@ use tch::Device;
 use crate::batch::{MicroBatch, TrainingRow, backward_from, micro_batches, to_host};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::UnpairedConfig;
+use crate::data::{DataFile, Layout, read_records, select_rows, train_and_held_out};
 use crate::digest::Digest;
 use crate::examples::Examples;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
 use crate::policy::Policy;
 use crate::preference::reference::FrozenReference;
-use crate::sft::{describe, input_model, save_averages, to_state};
+use crate::sft::{input_model, save_averages, to_state};
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
 
 pub use answer::TrainingAnswer;
 use answer::{check_both, training_answers, units};
+
+/// What an evaluation gives of each held-out file that holds answers of both verdicts.
+pub(crate) const MEASURED: [&str; 8] = [
+    "loss",
+    "rewards_desirable",
+    "log_probs_desirable",
+    "rewards_undesirable",
+    "log_probs_undesirable",
+    "margin",
+    "kl_desirable",
+    "kl_undesirable",
+];
 
 /// A run of preference optimisation on single answers.
 pub type UnpairedTrainer = Trainer<Unpaired>;
@@ -65,10 +78,7 @@ impl Method for Unpaired {
 
     fn build(config: &UnpairedConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
         let policy = load_policy(config, resume, device)?;
-        let renderer = &policy.chat.renderer;
-        let answers = read_answers(renderer, &config.data, config)?;
-        let read = |(name, path): (&String, _)| Ok((name.clone(), read_answers(renderer, path, config)?));
-        let held_out = config.held_out.iter().map(|(name, path)| read((name, path))).collect::<Result<_>>()?;
+        let (answers, held_out) = train_and_held_out(load_answers(config, &policy.chat.renderer)?);
         Self::assemble(config, policy, answers, held_out, device, resume)
     }
 
@@ -187,20 +197,8 @@ impl Unpaired {
         resume: Option<&Saved>,
     ) -> Result<Self> {
         answers.iter().chain(held_out.iter().flat_map(|(_, answers)| answers)).try_for_each(TrainingAnswer::check)?;
-        let is_even = 1 < unit_size(config);
-        if config.objective.needs_mismatched() {
-            let counts = held_out.iter().map(|(_, answers)| answers.len()).chain([last_step(config, answers.len())]);
-            if counts.into_iter().any(|count| count == 1) {
-                return Err(Error::UnsuitableData {
-                    what: "1 answer in the last step or in a held-out file".into(),
-                    reason: "KTO mismatches answers with each other; change `batch_size`, the length or the file",
-                });
-            }
-        }
-        if is_even {
-            held_out.iter().try_for_each(|(_, answers)| check_both(answers))?;
-        }
-        let units = units(answers, is_even)?;
+        check_suitable(config, &answers, held_out.iter().map(|(_, answers)| answers.as_slice()))?;
+        let units = units(answers, 1 < unit_size(config))?;
         let reference =
             FrozenReference::load(&policy, config.reference.as_deref(), &config.model, None, device, resume)?;
         let state: Option<UnpairedState> = resume.map(Saved::method).transpose()?;
@@ -212,6 +210,27 @@ impl Unpaired {
         let learner = Learner::resume(policy.parameters(), &learner_config, saved)?;
         Ok(Unpaired { config: config.clone(), policy, reference, learner, examples, held_out })
     }
+}
+
+/// Refuses answers that cannot make the steps that the objective needs.
+pub(crate) fn check_suitable<'a>(
+    config: &UnpairedConfig,
+    answers: &'a [TrainingAnswer],
+    held_out: impl Iterator<Item = &'a [TrainingAnswer]> + Clone,
+) -> Result<()> {
+    if config.objective.needs_mismatched() {
+        let mut counts = held_out.clone().map(<[_]>::len).chain([last_step(config, answers.len())]);
+        if counts.any(|count| count == 1) {
+            return Err(Error::UnsuitableData {
+                what: "1 answer in the last step or in a held-out file".into(),
+                reason: "KTO mismatches answers with each other; change `batch_size`, the length or the file",
+            });
+        }
+    }
+    if 1 < unit_size(config) {
+        std::iter::once(answers).chain(held_out).try_for_each(check_both)?;
+    }
+    Ok(())
 }
 
 /// The passes that leave no graph.
@@ -367,11 +386,11 @@ fn without_baseline_gradient(objective: UnpairedObjective) -> UnpairedObjective 
 }
 
 /// Answers that stay together.
-fn unit_size(config: &UnpairedConfig) -> usize {
+pub(crate) fn unit_size(config: &UnpairedConfig) -> usize {
     if matches!(config.objective.loss, UnpairedLoss::KtoEvenSampling { .. }) { 2 } else { 1 }
 }
 
-fn units_per_step(config: &UnpairedConfig) -> usize {
+pub(crate) fn units_per_step(config: &UnpairedConfig) -> usize {
     config.batch_size / unit_size(config)
 }
 
@@ -388,9 +407,16 @@ fn load_policy(config: &UnpairedConfig, resume: Option<&Saved>, device: Device) 
     Policy::load(&config.model, resume, config.seed, device, || Err(Error::NothingToTrain))
 }
 
-fn read_answers(renderer: &Renderer, path: &Path, config: &UnpairedConfig) -> Result<Vec<TrainingAnswer>> {
-    let records: Vec<UnpairedRecord> = read_jsonl(path)?;
-    let selection = select(renderer.unpaired_examples(&records, config.seams), &config.selection)?;
-    tracing::info!("{}: {}", path.display(), describe(&selection));
-    Ok(training_answers(selection))
+/// The file that is trained on, then those held out.
+pub(crate) fn load_answers(config: &UnpairedConfig, renderer: &Renderer) -> Result<Vec<DataFile<TrainingAnswer>>> {
+    let read = |key: &str, path: &Path| {
+        let records: Vec<UnpairedRecord> = read_records(key, path, Layout::Answers)?;
+        let rows = renderer.unpaired_examples(&records, config.seams);
+        select_rows(key, path, rows, &config.selection, training_answers)
+    };
+    let mut files = vec![read("data", &config.data)?];
+    for (name, path) in &config.held_out {
+        files.push(read(&format!("held_out.{name}"), path)?);
+    }
+    Ok(files)
 }

@@ -186,7 +186,7 @@ fn another_configuration_in_the_same_folder_is_refused() {
     assert_eq!(metrics(&folder.path().join("run")), before);
 }
 
-/// An evaluation that decides and is not there ends the run at the first one, before anything rests on it.
+/// An evaluation that decides and is not there is named before anything is read.
 #[test]
 fn a_metric_that_nobody_measures_is_named() {
     let (folder, data) = copy_task();
@@ -195,8 +195,9 @@ fn a_metric_that_nobody_measures_is_named() {
         &format!("held_out.seen=\"{}\"", data.display()),
     ];
     let config = sft_config(folder.path(), "run", &data, &changes);
-    let mut trainer = Trainer::<Sft>::new(config).unwrap();
-    let result = trainer.run(&rl_train::Interrupt::manual(), &rl_track::Progress::hidden());
-    let message = result.unwrap_err().to_string();
-    assert!(message.contains("training.evaluation.best.metric") && message.contains("seeen/loss"), "{message}");
+    refused::<Sft>(
+        config,
+        &folder.path().join("run"),
+        &["training.evaluation.best.metric", "seeen/loss", "`seen/loss`"],
+    );
 }

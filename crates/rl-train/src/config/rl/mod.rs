@@ -21,7 +21,7 @@ pub use critic::{CriticConfig, CriticStart, ValueHeadConfig};
 pub use pretrain::PretrainConfig;
 pub use rollout::{DynamicSampling, LongPrompts, PromptsConfig, RolloutConfig, TaskConfig, ValidationConfig};
 
-use super::{ModelConfig, RunConfig, TrainingConfig, in_section};
+use super::{ModelConfig, RunConfig, TrainingConfig, in_section, on_splits};
 use crate::reward::RewardConfig;
 
 /// Reinforcement learning of a policy in an environment or on prompts.
@@ -206,6 +206,13 @@ impl RlConfig {
 impl RunConfig for RlConfig {
     common_sections!();
 
+    fn metrics(&self) -> Vec<String> {
+        let Some(validation) = &self.validation else { return Vec::new() };
+        let plays = matches!(validation.task, TaskConfig::Environment { .. });
+        let sources = self.reward.iter().flat_map(|reward| &reward.sources).map(|source| source.name.as_str());
+        on_splits([&"validation".to_owned()], &crate::rl::measured(plays, sources))
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;
         let dropout = self.model.lora.as_ref().map_or(0.0, |lora| lora.dropout);
@@ -276,7 +283,7 @@ impl RunConfig for RlConfig {
             validation.validate()?;
         }
         ensure(self.training.max_steps.is_some(), "training.max_steps", "absent", "RL counts steps; give it")?;
-        self.training.validate()
+        self.training.validate(&self.metrics())
     }
 }
 
