@@ -2,6 +2,7 @@
 
 pub mod batches;
 mod best_fit;
+mod byte_level;
 pub mod chat_template;
 pub mod control_text;
 pub mod date;

@@ -13,6 +13,7 @@ use tokenizers::{
     Tokenizer as Inner,
 };
 
+use crate::byte_level::ByteLevel;
 use crate::error::{Error, Result};
 use crate::jsonl::write_atomic;
 use crate::text_stream::TextStream;
@@ -25,6 +26,8 @@ pub struct Tokenizer {
     /// Kept for [`Tokenizer::to_json`] only.
     post_processor: Option<PostProcessorWrapper>,
     vocab_size: usize,
+    /// A faster way to the same ids, where there is one.
+    byte_level: Option<Arc<ByteLevel>>,
 }
 
 impl Tokenizer {
@@ -54,7 +57,8 @@ impl Tokenizer {
         let post_processor = inner.get_post_processor().cloned();
         inner.with_post_processor(None::<PostProcessorWrapper>);
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
-        Ok(Tokenizer { inner: Arc::new(inner), post_processor, vocab_size })
+        let byte_level = ByteLevel::new(&inner).map(Arc::new);
+        Ok(Tokenizer { inner: Arc::new(inner), post_processor, vocab_size, byte_level })
     }
 
     /// The content of a `tokenizer.json` that this crate, Python `tokenizers` and `transformers` open.
@@ -73,6 +77,12 @@ impl Tokenizer {
 
     /// Ids of `text`. No token is added; the text of a special token becomes that token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        if let Some(byte_level) = &self.byte_level {
+            let mut ids = Vec::new();
+            if byte_level.encode(&self.inner, text, |id, _| ids.push(id)) {
+                return Ok(ids);
+            }
+        }
         let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::tokenizer("encode", e))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -81,6 +91,12 @@ impl Tokenizer {
     ///
     /// Tokens that share one character (its UTF-8 bytes are split) all carry the range of the whole character.
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        if let Some(byte_level) = &self.byte_level {
+            let mut tokens = Vec::new();
+            if byte_level.encode(&self.inner, text, |id, bytes| tokens.push((id, bytes))) {
+                return Ok(tokens);
+            }
+        }
         let encoding = self.inner.encode(text, false).map_err(|e| Error::tokenizer("encode", e))?;
         Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(|(&id, &(from, to))| (id, from..to)).collect())
     }
