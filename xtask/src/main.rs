@@ -10,6 +10,7 @@ mod pipeline;
 mod process;
 mod setup;
 mod test;
+mod watch;
 mod wheel;
 mod workspace;
 
@@ -37,6 +38,7 @@ enum Command {
     Demo(demo::Demo),
     Test(test::Test),
     Bench(bench::Bench),
+    Watch(watch::Watch),
     Ci(ci::Ci),
 }
 
@@ -49,6 +51,7 @@ fn main() -> std::process::ExitCode {
         Command::Demo(command) => command.run(&workspace),
         Command::Test(command) => command.run(&workspace),
         Command::Bench(command) => command.run(&workspace),
+        Command::Watch(command) => command.run(),
         Command::Ci(command) => command.run(&workspace),
     });
     match done {
