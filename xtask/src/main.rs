@@ -11,6 +11,7 @@ mod plan;
 mod process;
 mod setup;
 mod test;
+mod watch;
 mod wheel;
 mod workspace;
 
@@ -39,6 +40,7 @@ enum Command {
     Demo(demo::Demo),
     Test(test::Test),
     Bench(bench::Bench),
+    Watch(watch::Watch),
     Ci(ci::Ci),
 }
 
@@ -52,6 +54,7 @@ fn main() -> std::process::ExitCode {
         Command::Demo(command) => command.run(&workspace),
         Command::Test(command) => command.run(&workspace),
         Command::Bench(command) => command.run(&workspace),
+        Command::Watch(command) => command.run(),
         Command::Ci(command) => command.run(&workspace),
     });
     match done {

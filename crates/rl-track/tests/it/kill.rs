@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rl_track::atomic::AtomicFolder;
 use rl_track::metrics::{self, MetricsRow, MetricsWriter};
+use rl_track::tensorboard::{EventWriter, read_folder};
 
 const FOLDER: &str = "RL_TRACK_TEST_KILL_FOLDER";
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -23,8 +24,10 @@ fn endless_writer() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let folder = Path::new(&folder);
     let mut writer = MetricsWriter::open(&folder.join("metrics.jsonl")).unwrap();
+    let mut events = EventWriter::create(folder).unwrap();
     for step in 1.. {
         writer.write(&row(step)).unwrap();
+        events.scalar("train/step", step, step as f64).unwrap();
         if step % 50 == 0 {
             let checkpoint = AtomicFolder::create(&folder.join(format!("step-{step:06}"))).unwrap();
             std::fs::write(checkpoint.path().join("weights"), vec![1; 100_000]).unwrap();
@@ -57,6 +60,12 @@ fn killing_a_writer_loses_at_most_a_torn_line() {
         let rows = metrics::read(&path).unwrap();
         assert!(rows.len() > 50);
         assert!(rows.iter().enumerate().all(|(index, found)| *found == row(index as u64 + 1)));
+
+        // So are the events: every step, the last one perhaps not, since it is written after the row.
+        let steps: Vec<i64> =
+            read_folder(folder.path()).unwrap()["train/step"].iter().map(|point| point.step).collect();
+        assert!(steps.iter().copied().eq(1..=steps.len() as i64));
+        assert!(rows.len() - 1 <= steps.len() && steps.len() <= rows.len(), "{} {}", rows.len(), steps.len());
 
         // Every checkpoint that has its final name is complete, and leftovers go with the next creation.
         drop(AtomicFolder::create(&folder.path().join("another")).unwrap());

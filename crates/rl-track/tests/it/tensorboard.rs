@@ -107,15 +107,53 @@ fn damage_in_the_middle_is_an_error_with_the_offset() {
     }
 }
 
-/// Leaves a folder for `tests/golden/check_events.py`, which reads it with TensorBoard's own reader.
 #[test]
-fn a_folder_for_the_python_reader() {
-    let Ok(folder) = std::env::var("RL_TRACK_TEST_EVENTS_OUT") else { return };
-    let mut writer = EventWriter::create(Path::new(&folder)).unwrap();
+fn scalars_of_torchs_writer_are_read_plain_and_as_tensors() {
+    // tests/golden/write_torch_events.py
+    let scalars = read_file(&golden("torch.tfevents")).unwrap();
+    let of = |tag: &str| -> Vec<(i64, f64)> {
+        let own = scalars.iter().filter(|scalar| scalar.tag == tag);
+        own.map(|scalar| (scalar.point.step, scalar.point.value)).collect()
+    };
+    let single = |value: f64| f64::from(value as f32);
+    assert_eq!(of("train/loss"), [(0, 1.0), (1, 0.5), (2, single(1.0 / 3.0)), (3, 0.25), (1 << 40, 7.0)]);
+    assert_eq!(of("train/new style"), [(0, 0.0), (1, single(0.1)), (2, single(0.2)), (3, single(0.1 * 3.0))]);
+    assert_eq!(of("train/double"), [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.1 * 3.0)]);
+    let bad = of("eval/bad");
+    assert!(bad[0].1.is_nan() && bad[1] == (3, f64::NEG_INFINITY), "{bad:?}");
+    assert_eq!(scalars.len(), 15); // neither the text nor the histogram
+    assert_eq!(scalars[1].point.wall_time, 1_700_000_000.5);
+}
+
+/// Compares with what TensorBoard's own reader finds; needs `RL_TRACK_TEST_PYTHON`, a Python with `tensorboard`.
+#[test]
+fn tensorboards_own_reader_finds_the_same_scalars() {
+    let Ok(python) = std::env::var("RL_TRACK_TEST_PYTHON") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = EventWriter::create(folder.path()).unwrap();
     for step in 0..5 {
-        writer.scalars(step, &[("train/loss", 1.0 / (step + 1) as f64), ("eval/eval gpt_loss", f64::NAN)]).unwrap();
+        let value = 1.0 / (step + 1) as f64;
+        writer
+            .scalars(step, &[("train/loss", value), ("eval/eval gpt_loss", f64::NAN), ("top", f64::INFINITY)])
+            .unwrap();
     }
-    let mut writer = EventWriter::create(Path::new(&folder)).unwrap();
+    writer.scalar("train/loss", 4_000_000_000, -1e-30).unwrap();
+    let mut writer = EventWriter::create(folder.path()).unwrap();
     writer.restart_from(3).unwrap();
     writer.scalar("train/loss", 3, 7.0).unwrap();
+    // The second process was killed while it wrote.
+    let path = writer.path().to_path_buf();
+    writer.scalar("train/loss", 4, 8.0).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+
+    let ours: String = read_folder(folder.path())
+        .unwrap()
+        .iter()
+        .flat_map(|(tag, points)| points.iter().map(move |point| format!("{tag} {} {:?}\n", point.step, point.value)))
+        .collect();
+    assert!(ours.contains("train/loss 3 7.0\n") && !ours.contains("train/loss 4"), "{ours}");
+    let output = std::process::Command::new(python).arg(golden("check_events.py")).arg(folder.path()).output().unwrap();
+    let theirs = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(theirs, ours, "{}", String::from_utf8_lossy(&output.stderr));
 }
