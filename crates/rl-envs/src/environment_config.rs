@@ -56,9 +56,6 @@ impl EnvironmentConfig {
 
     /// Whether an episode may consist of several conversations ([`Environment::starts_over`]).
     pub fn starts_over(&self) -> bool {
-        match self {
-            EnvironmentConfig::GeneralPoints(_) | EnvironmentConfig::Instructions(_) => false,
-            EnvironmentConfig::Virl(config) => config.episode == EpisodeKind::Route,
-        }
+        matches!(self, EnvironmentConfig::Virl(config) if config.episode == EpisodeKind::Route)
     }
 }

@@ -7,6 +7,26 @@
 //! The task, its numbers and its rewards follow Chu et al. 2025, "SFT Memorizes, RL Generalizes":
 //! <https://arxiv.org/abs/2501.17161>, on the platform of Yang et al. 2024: <https://arxiv.org/abs/2402.03310>; where we
 //! depart from the published behaviour a `legacy_*` switch restores it. The visual variant is not here.
+//!
+//! ```
+//! use rl_envs::Environment;
+//! use rl_envs::virl::{Virl, VirlConfig};
+//!
+//! fn main() -> rl_envs::Result<()> {
+//!     let mut walk = Virl::new(VirlConfig::default())?;
+//!     let mut prompt = walk.reset(42, 0)?.messages; // seed, episode index
+//!     while let Some(answer) = walk.expert_answer() {
+//!         let step = walk.step(&answer)?;
+//!         assert_eq!((step.outcome, step.reward), ("correct", 1.0));
+//!         if let Some(next) = step.feedback {
+//!             assert!(walk.starts_over()); // the history is inside the prompt
+//!             prompt = vec![next];
+//!         }
+//!     }
+//!     println!("{}", prompt[0].content);
+//!     Ok(())
+//! }
+//! ```
 
 pub mod answer;
 pub mod city;

@@ -19,7 +19,8 @@ pub(super) const STARTS: [(&str, &str); 2] =
 
 /// Success of every checkpoint on both splits, with intervals.
 pub(super) fn accuracy(config: &ReportConfig, numbers: &Numbers) -> LineChart {
-    let series = splits(config).map(|(split, label)| share_series(numbers, split, label, |row| row.first_attempt));
+    let series =
+        splits(config).map(|(split, label)| share_series(numbers, split, label, |row| Some(row.first_attempt)));
     LineChart {
         title: "First-attempt success by SFT step".into(),
         y_label: "success (%)".into(),
@@ -120,13 +121,19 @@ fn step_chart(series: Vec<Series>) -> LineChart {
     LineChart { x_label: "SFT step".into(), series, size: SIZE, ..LineChart::default() }
 }
 
-fn share_series(numbers: &Numbers, split: &str, label: &str, pick: fn(&CheckpointNumbers) -> Proportion) -> Series {
+fn share_series(
+    numbers: &Numbers,
+    split: &str,
+    label: &str,
+    pick: fn(&CheckpointNumbers) -> Option<Proportion>,
+) -> Series {
     let rows: &BTreeMap<String, Vec<CheckpointNumbers>> = &numbers.sft.checkpoints;
     let rows = rows.get(split).map_or(&[][..], Vec::as_slice);
+    let shares = || rows.iter().filter_map(|row| Some((row.step as f64, pick(row)?)));
     Series {
         name: label.into(),
-        points: rows.iter().map(|row| (row.step as f64, 100.0 * pick(row).rate)).collect(),
-        band: rows.iter().map(|row| (100.0 * pick(row).low, 100.0 * pick(row).high)).collect(),
+        points: shares().map(|(step, share)| (step, 100.0 * share.rate)).collect(),
+        band: shares().map(|(_, share)| (100.0 * share.low, 100.0 * share.high)).collect(),
         has_dots: true,
         ..Series::default()
     }

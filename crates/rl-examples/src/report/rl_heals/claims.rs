@@ -71,7 +71,7 @@ pub(super) fn forgetting(is_same: bool, start_to_best: &PairedTest, ood: &Paired
                 Verdict::NotShown if ood.rose() => "OOD success rose from the best OOD checkpoint to the end of SFT",
                 Verdict::NotShown =>
                     "A fall of OOD success from the best OOD checkpoint to the end of SFT is not beyond chance",
-                Verdict::NotDecidable => "Too few hands were solved by only one of the two checkpoints",
+                Verdict::NotDecidable => "Too few tasks were solved by only one of the two checkpoints",
             },
             in_words(ood),
             percent_interval(&start_to_best.before_success),
@@ -119,7 +119,7 @@ pub(super) fn recovery(forgotten: Verdict, last_to_rl: &PairedTest, peak: &Paire
         Verdict::NotDecidable if forgotten != Verdict::Shown => {
             "No loss of OOD success was shown, so there is none to restore; RL changed it".into()
         }
-        Verdict::NotDecidable => "Too few hands were solved by only one of the two models".into(),
+        Verdict::NotDecidable => "Too few tasks were solved by only one of the two models".into(),
     };
     let evidence = format!("{lead}: {}.", in_words(last_to_rl));
     claim("C2a", "RL from the end of SFT restores OOD success", verdict, evidence, [last_to_rl])
@@ -140,7 +140,7 @@ pub(super) fn ceiling(best_to_rl: &PairedTest) -> Claim {
             "It does exceed it: after RL from the end of SFT, OOD success is above that of the best OOD checkpoint"
         }
         Verdict::NotShown => "RL from the end of SFT is neither above nor below the best OOD checkpoint beyond chance",
-        Verdict::NotDecidable => "Too few hands were solved by only one of the two models",
+        Verdict::NotDecidable => "Too few tasks were solved by only one of the two models",
     };
     let evidence = format!("{lead}: {}.", in_words(best_to_rl));
     claim("C2b", "RL does not exceed the OOD peak of SFT", verdict, evidence, [best_to_rl])
@@ -157,7 +157,7 @@ pub(super) fn early_start(best_to_rl: &PairedTest) -> Claim {
         Verdict::Shown => "OOD success fell in RL from the best OOD checkpoint",
         Verdict::NotShown if best_to_rl.rose() => "OOD success rose in RL from the best OOD checkpoint",
         Verdict::NotShown => "A change of OOD success in RL from the best OOD checkpoint is not beyond chance",
-        Verdict::NotDecidable => "Too few hands were solved by only one of the two models",
+        Verdict::NotDecidable => "Too few tasks were solved by only one of the two models",
     };
     let evidence = format!("{lead}: {}.", in_words(best_to_rl));
     claim("C2c", "RL from the OOD peak of SFT lowers OOD success", verdict, evidence, [best_to_rl])
@@ -178,7 +178,7 @@ pub(super) struct LossMinimum {
 
 /// C4: no held-out loss locates the peak of success out of distribution.
 ///
-/// The peak is the best of `num_checkpoints` on the very hands of the test, so its lead is flattered; p-values are
+/// The peak is the best of `num_checkpoints` on the very tasks of the test, so its lead is flattered; p-values are
 /// therefore multiplied by the number of checkpoints it was chosen over (Bonferroni).
 pub(super) fn loss_misses_peak(peak_step: u64, num_checkpoints: usize, minima: &[LossMinimum]) -> Claim {
     let choices = num_checkpoints.saturating_sub(1).max(1) as f64;

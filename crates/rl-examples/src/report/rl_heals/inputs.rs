@@ -5,14 +5,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use rl_analysis::Comparison;
-use rl_envs::EnvironmentConfig;
-use rl_envs::general_points::{GeneralPoints, GeneralPointsConfig};
 use rl_eval::{EvaluationConfig, Summary, read_summary};
 use rl_track::run::names;
 use rl_track::{Manifest, MetricsRow, metrics};
 use serde::Deserialize;
 
 use super::config::ReportConfig;
+use super::game::Game;
 use crate::report::records::read_json;
 
 /// Everything read from disk.
@@ -33,8 +32,8 @@ pub struct Inputs {
     /// Settings of the final evaluation.
     pub final_config: EvaluationConfig,
     /// The game of the first split; the splits differ in its rule alone.
-    pub game: GeneralPointsConfig,
-    /// Seed of the hands on which the best checkpoint was chosen.
+    pub game: Game,
+    /// Seed of the tasks on which the best checkpoint was chosen.
     pub selection_seed: u64,
     /// Hash of every text a prompt is made from.
     pub template_sha256: String,
@@ -70,9 +69,9 @@ impl Inputs {
     /// The first file that is missing or not what it should be.
     pub fn read(config: &ReportConfig) -> Result<Self> {
         let final_config = evaluation_config(&config.final_evaluation)?;
-        let game = match final_config.splits.first().map(|split| &split.environment) {
-            Some(EnvironmentConfig::GeneralPoints(game)) => game.clone(),
-            _ => anyhow::bail!("{} is no evaluation of GeneralPoints", config.final_evaluation.display()),
+        let game = match final_config.splits.first().and_then(|split| Game::new(&split.environment)) {
+            Some(game) => game,
+            None => anyhow::bail!("{} is no evaluation of GeneralPoints or V-IRL", config.final_evaluation.display()),
         };
         let runs = [
             ("sft", &config.sft),
@@ -90,7 +89,7 @@ impl Inputs {
             rl_from_last: RlRecord::read(&config.rl.from_last)?,
             comparison: Comparison::read_json(&config.comparison)?,
             selection_seed: evaluation_config(&config.sft_evaluation)?.seed,
-            template_sha256: GeneralPoints::new(game.clone())?.template_sha256(),
+            template_sha256: game.template_sha256(),
             game,
             final_config,
             manifests: manifests.collect::<Result<_>>()?,

@@ -9,6 +9,7 @@ mod angles;
 mod charts;
 mod claims;
 mod config;
+mod game;
 mod inputs;
 mod judge;
 mod numbers;
@@ -26,6 +27,7 @@ use rl_track::atomic::write_atomically;
 pub use angles::{AnglesConfig, checkpoint_of};
 pub use claims::{Claim, Verdict};
 pub use config::{ReportConfig, RlRuns, Splits, Stages};
+pub use game::Game;
 pub use inputs::{Inputs, RlRecord};
 pub use numbers::{
     AdvantageNumbers, CheckpointNumbers, Headline, Numbers, Provenance, RlNumbers, SftNumbers, StageNumbers,

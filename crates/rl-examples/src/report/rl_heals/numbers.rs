@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use rl_core::statistics::{Variance, excess_kurtosis, mean, skewness, standard_deviation};
-use rl_eval::{Evaluation, Proportion};
+use rl_eval::{Evaluation, Proportion, SplitResult};
 use rl_track::metrics;
 use serde::Serialize;
 
@@ -15,8 +15,6 @@ use super::judge::judge;
 use super::weights::WeightNumbers;
 use crate::report::records::{RunProvenance, model, result, total_seconds};
 
-/// Outcome of an answer without a usable formula.
-const FORMAT_ERROR: &str = "illegal_formula";
 /// Split of the rows that trainers write about their own steps.
 const TRAIN: &str = "train";
 /// Steps at either end of a run over which its curves are averaged for the table.
@@ -29,7 +27,7 @@ pub struct Numbers {
     pub title: String,
     /// What is smaller than in the published experiment.
     pub scaled_down: Vec<String>,
-    /// The policy at the end of fine-tuning, in distribution, on new hands.
+    /// The policy at the end of fine-tuning, in distribution, on new tasks.
     pub headline: Headline,
     /// Each claim with its verdict.
     pub claims: Vec<Claim>,
@@ -69,14 +67,14 @@ pub struct StageNumbers {
     pub split: String,
     /// Name of the decoding.
     pub decoding: String,
-    /// Hands solved at the first attempt.
+    /// Tasks solved at the first attempt.
     pub first_attempt: Proportion,
-    /// Hands solved within `max_attempts`.
+    /// Tasks solved within `max_attempts`.
     pub within_attempts: Proportion,
-    /// Attempts per hand.
+    /// Attempts per task.
     pub max_attempts: u32,
-    /// Answers without a usable formula.
-    pub format_errors: Proportion,
+    /// Answers without a usable formula; none where the game has no outcome for what cannot be read.
+    pub format_errors: Option<Proportion>,
     /// Mean reward of an episode.
     pub reward_mean: f64,
     /// Hands whose multiset of values stood in the training data.
@@ -109,10 +107,10 @@ pub struct SftNumbers {
 pub struct CheckpointNumbers {
     /// Training step.
     pub step: u64,
-    /// Hands solved at the first attempt.
+    /// Tasks solved at the first attempt.
     pub first_attempt: Proportion,
-    /// Answers without a usable formula.
-    pub format_errors: Proportion,
+    /// Answers without a usable formula; none where the game has no outcome for what cannot be read.
+    pub format_errors: Option<Proportion>,
 }
 
 /// One run of reinforcement learning.
@@ -154,9 +152,9 @@ pub struct AdvantageNumbers {
 pub struct Provenance {
     /// Hash of every text a prompt is made from.
     pub template_sha256: String,
-    /// Seed of the hands on which the best checkpoint was chosen.
+    /// Seed of the tasks on which the best checkpoint was chosen.
     pub selection_seed: u64,
-    /// Seed of the hands of the stages.
+    /// Seed of the tasks of the stages.
     pub final_seed: u64,
     /// Seeds and inputs by run.
     pub runs: BTreeMap<String, RunProvenance>,
@@ -218,7 +216,7 @@ fn stages(config: &ReportConfig, inputs: &Inputs) -> Result<Vec<StageNumbers>> {
                 first_attempt: result.first_attempt,
                 within_attempts: result.within_attempts,
                 max_attempts: result.max_attempts,
-                format_errors: result.outcome_share(FORMAT_ERROR)?,
+                format_errors: format_errors(inputs, result)?,
                 reward_mean: result.reward_mean,
                 seen_in_training: result.seen_in_training,
                 first_attempt_unseen: result.first_attempt_unseen,
@@ -227,6 +225,11 @@ fn stages(config: &ReportConfig, inputs: &Inputs) -> Result<Vec<StageNumbers>> {
         }
     }
     Ok(stages)
+}
+
+/// Share of the answers that could not be read.
+fn format_errors(inputs: &Inputs, result: &SplitResult) -> Result<Option<Proportion>> {
+    Ok(inputs.game.format_error().map(|outcome| result.outcome_share(outcome)).transpose()?)
 }
 
 /// Checkpoints of the fine-tuning evaluation with their steps; `pretrained` is step 0.
@@ -260,7 +263,7 @@ impl SftNumbers {
             let mut rows = Vec::new();
             for (step, evaluation) in &checkpoints {
                 let result = result(evaluation, split, &config.decoding)?;
-                let (first_attempt, format_errors) = (result.first_attempt, result.outcome_share(FORMAT_ERROR)?);
+                let (first_attempt, format_errors) = (result.first_attempt, format_errors(inputs, result)?);
                 rows.push(CheckpointNumbers { step: *step, first_attempt, format_errors });
             }
             by_split.insert(split.clone(), rows);

@@ -7,6 +7,7 @@ use rl_track::html::Report;
 use super::charts;
 use super::claims::{self, Claim};
 use super::config::ReportConfig;
+use super::game::Game;
 use super::inputs::Inputs;
 use super::numbers::{Numbers, StageNumbers};
 use super::weights::{degrees, small_percent};
@@ -14,7 +15,7 @@ use crate::report::words::{interval, percent, percent_interval, unbroken};
 
 /// Transcripts of each kind (solved, not solved) per stage and split.
 const TRANSCRIPTS: usize = 2;
-/// Outcome of a solved hand.
+/// Outcome of an answer that solves its task.
 const CORRECT: &str = "correct";
 
 /// The whole page.
@@ -32,18 +33,11 @@ pub(super) fn page(config: &ReportConfig, inputs: &Inputs, numbers: &Numbers) ->
 }
 
 fn introduction(report: &mut Report, config: &ReportConfig, inputs: &Inputs, numbers: &Numbers) {
-    let game = &inputs.game;
-    report.paragraph(&format!(
-        "A language model plays GeneralPoints: combine {} cards to {}. Supervised fine-tuning (SFT) shows it one rule \
-         for the face cards (in distribution, ID: jack, queen and king count as 10). The other rule (out of \
-         distribution, OOD: they count as 11, 12 and 13) is tested but trained neither by SFT nor afterwards. Then \
-         reinforcement learning (RL) goes on under the first rule, once from the SFT checkpoint with the best OOD \
-         success and once from the last one.",
-        game.num_cards, game.target
-    ));
+    let task = inputs.game.task();
+    report.paragraph(&inputs.game.introduction());
     let headline = &numbers.headline;
     let mut found = format!(
-        "At the end of SFT the model solves {} of {} new ID hands at the first attempt ({} decoding, 95 % \
+        "At the end of SFT the model solves {} of {} new ID {task}s at the first attempt ({} decoding, 95 % \
          Wilson interval).",
         percent_interval(&headline.first_attempt),
         headline.first_attempt.trials,
@@ -81,17 +75,18 @@ fn verdicts(report: &mut Report, numbers: &Numbers) {
 }
 
 fn stages(report: &mut Report, config: &ReportConfig, inputs: &Inputs, numbers: &Numbers) {
-    report.heading("The stages on new hands");
+    let task = inputs.game.task();
+    report.heading(&format!("The stages on new {task}s"));
     let (chosen, played) = (numbers.provenance.selection_seed, numbers.provenance.final_seed);
     let note = if chosen == played {
         format!(
-            "Careful: these are the hands on which the best checkpoint was chosen (seed {played}), which flatters it \
+            "Careful: these are the {task}s on which the best checkpoint was chosen (seed {played}), which flatters it \
              in every comparison below."
         )
     } else {
         format!(
-            "All stages play the same {} hands per split (seed {played}). The best checkpoint was chosen on other \
-             hands (seed {chosen}), so its lead here is not one of luck in choosing. Whiskers and brackets are 95 % \
+            "All stages play the same {} {task}s per split (seed {played}). The best checkpoint was chosen on other \
+             {task}s (seed {chosen}), so its lead here is not one of luck in choosing. Whiskers and brackets are 95 % \
              Wilson intervals.",
             inputs.final_evaluation.num_tasks
         )
@@ -113,12 +108,21 @@ fn stages(report: &mut Report, config: &ReportConfig, inputs: &Inputs, numbers: 
         "values seen",
         "format errors",
     ];
-    report.table(&headers, &numbers.stages.iter().map(stage_row).collect::<Vec<_>>());
-    report.note(
-        "In percent. \"Unseen values\": first-attempt success on hands whose multiset of card values does not stand in \
-         the SFT data; \"values seen\": share of the other hands. \"Format errors\": graded answers without a usable \
-         formula.",
-    );
+    // Only cards have values and formulas.
+    let num_columns = if inputs.game.format_error().is_some() { headers.len() } else { headers.len() - 3 };
+    let rows: Vec<Vec<String>> = numbers.stages.iter().map(|stage| stage_row(stage)[..num_columns].to_vec()).collect();
+    report.table(&headers[..num_columns], &rows);
+    report.note(match inputs.game {
+        Game::GeneralPoints(_) => {
+            "In percent. \"Unseen values\": first-attempt success on hands whose multiset of card values does not stand in \
+             the SFT data; \"values seen\": share of the other hands. \"Format errors\": graded answers without a usable \
+             formula."
+        }
+        Game::Virl(_) => {
+            "In percent. On whole walks, \"first attempt\": no point of the walk took a second attempt; otherwise: no point \
+             was given up."
+        }
+    });
 }
 
 fn stage_row(stage: &StageNumbers) -> Vec<String> {
@@ -131,17 +135,18 @@ fn stage_row(stage: &StageNumbers) -> Vec<String> {
         interval(&stage.within_attempts),
         stage.first_attempt_unseen.as_ref().map_or_else(dash, interval),
         stage.seen_in_training.as_ref().map_or_else(dash, |share| format!("{:.1}", 100.0 * share.rate)),
-        format!("{:.1}", 100.0 * stage.format_errors.rate),
+        stage.format_errors.as_ref().map_or_else(dash, |share| format!("{:.1}", 100.0 * share.rate)),
     ]
 }
 
 fn fine_tuning(report: &mut Report, config: &ReportConfig, inputs: &Inputs, numbers: &Numbers) {
+    let task = inputs.game.task();
     report.heading("Supervised fine-tuning");
     report.figure(
         &charts::accuracy(config, numbers).to_svg(),
         &format!(
-            "{} fixed hands per split, {} decoding, one attempt; bands are 95 % Wilson intervals. Step 0 is the model \
-             before SFT. The best OOD checkpoint ({}) is the highest of many, so its height on these hands is \
+            "{} fixed {task}s per split, {} decoding, one attempt; bands are 95 % Wilson intervals. Step 0 is the model \
+             before SFT. The best OOD checkpoint ({}) is the highest of many, so its height on these {task}s is \
              flattered.",
             inputs.sft_evaluation.num_tasks, config.decoding, numbers.sft.best
         ),
@@ -149,14 +154,18 @@ fn fine_tuning(report: &mut Report, config: &ReportConfig, inputs: &Inputs, numb
     if !numbers.sft.held_out_loss.is_empty() {
         report.figure(
             &charts::held_out_loss(config, numbers).to_svg(),
-            "Mean negative log-likelihood of expert answers to held-out hands. If the loss located the OOD peak, the \
-             markers would stand together.",
+            &format!(
+                "Mean negative log-likelihood of expert answers to held-out {task}s. If the loss located the OOD peak, \
+                 the markers would stand together."
+            ),
         );
     }
-    report.figure(
-        &charts::format_errors(config, numbers).to_svg(),
-        "Share of answers from which no formula could be read, on the same hands; bands are 95 % Wilson intervals.",
-    );
+    if inputs.game.format_error().is_some() {
+        report.figure(
+            &charts::format_errors(config, numbers).to_svg(),
+            "Share of answers from which no formula could be read, on the same hands; bands are 95 % Wilson intervals.",
+        );
+    }
 }
 
 fn reinforcement(report: &mut Report, inputs: &Inputs, numbers: &Numbers) {
@@ -296,7 +305,10 @@ fn caption(name: &str) -> (&str, &str) {
 
 fn transcripts(report: &mut Report, config: &ReportConfig, inputs: &Inputs) {
     report.heading("Transcripts");
-    report.note("Among the first hands of the final evaluation: some that were solved at last and some that were not.");
+    let task = inputs.game.task();
+    report.note(&format!(
+        "Among the first {task}s of the final evaluation: some that were solved at last and some that were not."
+    ));
     for (split, label) in [(&config.splits.id, "in distribution"), (&config.splits.ood, "out of distribution")] {
         report.subheading(&capital(label));
         for (model, stage) in config.stages.labelled() {
@@ -312,13 +324,14 @@ fn transcripts(report: &mut Report, config: &ReportConfig, inputs: &Inputs) {
                     .collect();
                 let outcomes: Vec<String> =
                     transcript.outcomes.iter().map(|outcome| outcome.replace('_', " ")).collect();
-                report.transcript(&format!("{stage}, hand {}: {}", transcript.task, outcomes.join(", then ")), &turns);
+                report
+                    .transcript(&format!("{stage}, {task} {}: {}", transcript.task, outcomes.join(", then ")), &turns);
             }
         }
     }
 }
 
-/// The first solved and the first unsolved hands, in the order of hands.
+/// The first solved and the first unsolved tasks, in their order.
 fn chosen(result: &SplitResult) -> Vec<&Transcript> {
     let is_solved = |transcript: &&Transcript| transcript.outcomes.iter().any(|outcome| outcome == CORRECT);
     let solved = result.transcripts.iter().filter(is_solved).take(TRANSCRIPTS);
