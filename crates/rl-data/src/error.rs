@@ -36,6 +36,62 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A row that is no row, or not as a whole what the record needs.
+    #[error("`{path}` {place}: {problem}")]
+    BadRow {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        place: Place,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A cell that does not hold what the record needs.
+    #[error("`{path}` {place}, column `{column}`: {problem}")]
+    Cell {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        place: Place,
+        /// The column by its name in the file.
+        column: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A Parquet file that cannot be read or written.
+    #[error("`{path}`: {problem}")]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file that only a cargo feature of this crate reads or writes.
+    #[error("`{path}` needs the cargo feature `{feature}` of rl-data, which this program was built without")]
+    FeatureOff {
+        /// The file.
+        path: PathBuf,
+        /// The feature.
+        feature: &'static str,
+    },
+    /// A dataset that was not found, or whose files do not say which of them are meant.
+    #[error("dataset `{name}`: {problem}")]
+    Dataset {
+        /// The path or name that was asked for.
+        name: String,
+        /// What was found or not, and the mend.
+        problem: String,
+    },
+    /// The columns of a dataset do not hold the record that is wanted.
+    #[error("dataset `{name}` holds no {record}: {problem}")]
+    Columns {
+        /// The path or name of the dataset.
+        name: String,
+        /// The record that is wanted.
+        record: &'static str,
+        /// What is missing, what is there, and the mend.
+        problem: String,
+    },
     /// A record could not be written as JSON, or a configuration file is not JSON.
     #[error("`{path}`: {source}")]
     Json {
@@ -263,6 +319,24 @@ pub enum Error {
         /// What it must be.
         rule: &'static str,
     },
+}
+
+/// Where in a file a row stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Line of a JSON Lines file, from 1.
+    Line(usize),
+    /// Row of a Parquet file or of a JSON array, from 0.
+    Row(usize),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Line(line) => write!(formatter, "line {line}"),
+            Place::Row(row) => write!(formatter, "row {row}"),
+        }
+    }
 }
 
 impl Error {

@@ -3,6 +3,7 @@
 //! Every file layout can bring its rows into this form; what is left over stays with the record.
 
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
 
@@ -39,12 +40,23 @@ impl Fields {
         match self.take(field) {
             None => Ok(None),
             Some(Json::String(text)) => Ok(Some(Text::Plain(text))),
-            Some(value @ Json::Array(_)) => match serde_json::from_value::<Vec<Message>>(value) {
-                Ok(messages) if messages.is_empty() => Err(Error::field(field, "the list of messages is empty")),
-                Ok(messages) => Ok(Some(Text::Messages(messages))),
-                Err(problem) => Err(Error::field(field, format!("not a list of messages: {problem}"))),
-            },
-            Some(other) => Err(Error::field(field, format!("{other} is neither a string nor a list of messages"))),
+            Some(value @ (Json::Array(_) | Json::Object(_))) => {
+                let messages = messages_from(field, value)?;
+                let problem = "the list of messages is empty";
+                if messages.is_empty() { Err(Error::field(field, problem)) } else { Ok(Some(Text::Messages(messages))) }
+            }
+            Some(other) => {
+                Err(Error::field(field, format!("expected text or a list of messages, found {}", describe(&other))))
+            }
+        }
+    }
+
+    /// A list of messages, which may be empty.
+    pub(crate) fn take_messages(&mut self, field: &'static str) -> Result<Option<Vec<Message>>> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(value @ Json::Array(_)) => messages_from(field, value).map(Some),
+            Some(other) => Err(Error::field(field, format!("expected a list of messages, found {}", describe(&other)))),
         }
     }
 
@@ -54,7 +66,8 @@ impl Fields {
             None | Some(Json::Null) => Ok(None),
             Some(value) => {
                 let number = value.as_f64().filter(|number| number.is_finite());
-                number.map(Some).ok_or_else(|| Error::field(field, format!("{value} is not a finite number")))
+                let problem = || format!("expected a finite number, found {}", describe(value));
+                number.map(Some).ok_or_else(|| Error::field(field, problem()))
             }
         }
     }
@@ -69,7 +82,86 @@ impl Fields {
 
     pub(crate) fn absent(&self, field: &'static str) -> Error {
         let found: Vec<&str> = self.0.keys().map(String::as_str).collect();
-        Error::field(field, format!("missing or null; the other fields are `{}`", found.join("`, `")))
+        let others = match found.is_empty() {
+            true => String::new(),
+            false => format!("; the other fields are `{}`", found.join("`, `")),
+        };
+        let problem = format!("missing or null{others}");
+        Error::field(field, problem)
+    }
+}
+
+/// What a value is, in a few words; long text is cut.
+pub(crate) fn describe(value: &Json) -> String {
+    const SHOWN: usize = 40;
+    match value {
+        Json::Null => "null".to_owned(),
+        Json::Bool(truth) => truth.to_string(),
+        Json::Number(number) => format!("the number {number}"),
+        Json::String(text) => match text.char_indices().nth(SHOWN) {
+            None => format!("the text {text:?}"),
+            Some((end, _)) => format!("the text {:?}...", &text[..end]),
+        },
+        Json::Array(items) => match items.first() {
+            None => "an empty list".to_owned(),
+            Some(first) => format!("a list of {}, the first of which is {}", items.len(), describe(first)),
+        },
+        Json::Object(fields) => {
+            let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+            format!("an object with the fields `{}`", names.join("`, `"))
+        }
+    }
+}
+
+/// Messages of a list, or of one object that is a message itself.
+///
+/// A turn of `from` and `value`, as ShareGPT writes it, is a message too; a field that is null is as good as absent, since
+/// the columns of a table give every message the same fields.
+fn messages_from(field: &'static str, value: Json) -> Result<Vec<Message>> {
+    let items = match value {
+        Json::Array(items) => items,
+        other => vec![other],
+    };
+    let bad = |index: usize, problem: String| Error::field(field, format!("message {index}: {problem}"));
+    let message = |(index, item): (usize, Json)| match item {
+        Json::Object(fields) => message_from(fields).map_err(|problem| bad(index, problem)),
+        other => Err(bad(index, format!("expected an object with `role` and `content`, found {}", describe(&other)))),
+    };
+    items.into_iter().enumerate().map(message).collect()
+}
+
+fn message_from(mut fields: Map<String, Json>) -> std::result::Result<Message, String> {
+    fields.retain(|_, value| !value.is_null());
+    if fields.contains_key("from") && fields.contains_key("value") && !fields.contains_key("role") {
+        // Both names come and go together, so that what is left over is what neither form knows.
+        let (from, text) = (fields.shift_remove("from"), fields.shift_remove("value"));
+        let role = from.as_ref().and_then(Json::as_str).and_then(share_gpt_role);
+        let known = "human, user, gpt, assistant, chatgpt, system, tool, observation";
+        let role = role.ok_or_else(|| format!("`from` must be one of {known}, found {}", shown(from.as_ref())))?;
+        fields.insert("role".to_owned(), Json::String(role.as_str().to_owned()));
+        fields.insert("content".to_owned(), text.unwrap_or(Json::Null));
+    }
+    for name in ["role", "content"] {
+        match fields.get(name) {
+            Some(Json::String(_)) => {}
+            None => return Err(format!("`{name}` is missing or null")),
+            Some(other) => return Err(format!("`{name}` must be text, found {}", describe(other))),
+        }
+    }
+    serde_json::from_value(Json::Object(fields)).map_err(|problem| problem.to_string())
+}
+
+fn shown(value: Option<&Json>) -> String {
+    value.map_or_else(|| "nothing".to_owned(), describe)
+}
+
+fn share_gpt_role(name: &str) -> Option<Role> {
+    match name {
+        "human" | "user" => Some(Role::User),
+        "gpt" | "assistant" | "chatgpt" => Some(Role::Assistant),
+        "system" => Some(Role::System),
+        "tool" | "observation" => Some(Role::Tool),
+        _ => None,
     }
 }
 
@@ -99,15 +191,26 @@ pub(crate) fn check_response(field: &'static str, messages: &[Message]) -> Resul
     Ok(())
 }
 
-/// Writes `named` values that are there, then `extra`.
-pub(crate) fn write_fields<S: Serializer>(
-    named: &[(&str, Option<Json>)],
+/// Writes `named` values that are there, then `extra`. A name that both have is an error: one of the values would be lost.
+pub(crate) fn write_fields<S: Serializer, T: Serialize>(
+    named: &[(&'static str, Option<T>)],
     extra: &Map<String, Json>,
     serializer: S,
 ) -> std::result::Result<S::Ok, S::Error> {
-    let present = named.iter().filter_map(|(name, value)| Some((name.to_string(), value.clone()?)));
-    let all: Map<String, Json> = present.chain(extra.iter().map(|(k, v)| (k.clone(), v.clone()))).collect();
-    all.serialize(serializer)
+    let mut row = serializer.serialize_map(None)?;
+    for (name, value) in named {
+        if extra.contains_key(*name) {
+            let problem = "the row brought another field of this name; leave it out with `ignore` when it is read";
+            return Err(serde::ser::Error::custom(format_args!("field `{name}`: {problem}")));
+        }
+        if let Some(value) = value {
+            row.serialize_entry(name, value)?;
+        }
+    }
+    for (name, value) in extra {
+        row.serialize_entry(name, value)?;
+    }
+    row.end()
 }
 
 pub(crate) fn as_json(messages: &[Message]) -> Option<Json> {

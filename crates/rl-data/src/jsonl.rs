@@ -1,7 +1,7 @@
 //! JSON Lines: one record a line, read as a stream, written all or nothing.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, BufWriter, Split, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Split, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::source::format::open_text;
+
+const READ_BYTES: usize = 1 << 18;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads records one by one; memory is one line.
 ///
-/// Lines of white space are skipped. Errors name the file and the line.
+/// Lines of white space are skipped; a byte order mark before the first line too. A file that ends in `.gz` or `.zst` is
+/// unpacked on the way. Errors name the file and the line.
 pub struct JsonlReader<T> {
     path: PathBuf,
-    lines: Split<BufReader<File>>,
+    lines: Split<BufReader<Box<dyn Read + Send>>>,
     line: usize,
     record: PhantomData<fn() -> T>,
 }
@@ -24,8 +30,13 @@ impl<T: DeserializeOwned> JsonlReader<T> {
     /// Opens a file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
-        let file = File::open(&path).map_err(|source| Error::file("open", &path, source))?;
-        Ok(JsonlReader { path, lines: BufReader::new(file).split(b'\n'), line: 0, record: PhantomData })
+        let lines = BufReader::with_capacity(READ_BYTES, open_text(&path)?).split(b'\n');
+        Ok(JsonlReader { path, lines, line: 0, record: PhantomData })
+    }
+
+    /// Number of the line that was read last, from 1.
+    pub fn line(&self) -> usize {
+        self.line
     }
 }
 
@@ -40,12 +51,16 @@ impl<T: DeserializeOwned> Iterator for JsonlReader<T> {
                 Err(source) => return Some(Err(Error::file("read", &self.path, source))),
             };
             self.line += 1;
+            let mut text = text.as_slice();
+            if self.line == 1 {
+                text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+            }
             if text.trim_ascii().is_empty() {
                 continue;
             }
             let (path, line) = (&self.path, self.line);
             let bad = |source| Error::Line { path: path.clone(), line, source };
-            return Some(serde_json::from_slice(&text).map_err(bad));
+            return Some(serde_json::from_slice(text).map_err(bad));
         }
     }
 }
@@ -59,11 +74,19 @@ pub fn read_jsonl<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>>
 ///
 /// A reader sees the old file or the whole new one. Returns the number of records.
 pub fn write_jsonl<T: Serialize>(path: impl AsRef<Path>, records: impl IntoIterator<Item = T>) -> Result<usize> {
+    try_write_jsonl(path, records.into_iter().map(Ok))
+}
+
+/// [`write_jsonl`] of records that may fail to come; the first error is returned and nothing is written.
+pub fn try_write_jsonl<T: Serialize>(
+    path: impl AsRef<Path>,
+    records: impl IntoIterator<Item = Result<T>>,
+) -> Result<usize> {
     let path = path.as_ref();
     write_atomic(path, |out| {
         let mut count = 0;
         for record in records {
-            serde_json::to_writer(&mut *out, &record)
+            serde_json::to_writer(&mut *out, &record?)
                 .map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
             out.write_all(b"\n").map_err(|source| Error::file("write", path, source))?;
             count += 1;

@@ -6,7 +6,8 @@ use serde_json::{Map, Value as Json, json};
 use crate::error::{Error, Result};
 use crate::fields::{Fields, Text, as_json, check_prompt, check_response, write_fields};
 use crate::prompt_record::PromptRecord;
-use crate::record::{Message, Role};
+use crate::record::{ChatRecord, Message, Role};
+use crate::transcript;
 use crate::unpaired_record::UnpairedRecord;
 
 /// A prompt with a preferred and a dispreferred response.
@@ -14,6 +15,7 @@ use crate::unpaired_record::UnpairedRecord;
 /// As read from a file, `chosen` and `rejected` are both strings (one answer each, `prompt` is needed) or both lists of
 /// messages. Lists that begin with the assistant answer `prompt`. Other lists are whole conversations: the messages
 /// that they share are the prompt, only what follows is the response, and a `prompt` beside them must be found in it.
+/// Two strings without `prompt` that begin with `\n\nHuman:` are whole conversations too.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct PreferenceRecord {
@@ -24,7 +26,8 @@ pub struct PreferenceRecord {
     /// The other response, likewise.
     pub rejected: Vec<Message>,
     /// By how much the preferred response is better: the field `margin`, else `chosen_rating - rejected_rating`, else
-    /// `chosen_score - rejected_score`, a hyphen being as good as the underscore; `None` where the row has none of them.
+    /// `chosen_score - rejected_score`, a hyphen being as good as the underscore, else `score_chosen - score_rejected`;
+    /// `None` where the row has none of them.
     pub margin: Option<f64>,
     /// All other fields of the row, ratings and scores included.
     pub extra: Map<String, Json>,
@@ -48,6 +51,10 @@ impl PreferenceRecord {
         let prompt = fields.take_text("prompt")?;
         let chosen = fields.take_text("chosen")?.ok_or_else(|| fields.absent("chosen"))?;
         let rejected = fields.take_text("rejected")?.ok_or_else(|| fields.absent("rejected"))?;
+        let (chosen, rejected) = match (prompt.is_none(), chosen, rejected) {
+            (true, Text::Plain(chosen), Text::Plain(rejected)) => transcripts(chosen, rejected),
+            (_, chosen, rejected) => (chosen, rejected),
+        };
         let begins = |messages: &[Message]| messages.first().is_some_and(|m| m.role == Role::Assistant);
         let (prompt, chosen, rejected) = match (chosen, rejected) {
             (Text::Messages(chosen), Text::Messages(rejected)) if !begins(&chosen) && !begins(&rejected) => {
@@ -71,6 +78,11 @@ impl PreferenceRecord {
     /// The conversation with the preferred response, to fine-tune on.
     pub fn chosen_conversation(&self) -> Vec<Message> {
         [self.prompt.as_slice(), &self.chosen].concat()
+    }
+
+    /// The conversation with the preferred response, with the other fields of the row.
+    pub fn into_chosen(self) -> ChatRecord {
+        ChatRecord { messages: self.chosen_conversation(), extra: self.extra }
     }
 
     /// The conversation with the other response.
@@ -114,18 +126,30 @@ impl Serialize for PreferenceRecord {
     }
 }
 
+/// Two texts without a prompt may be whole transcripts.
+fn transcripts(chosen: String, rejected: String) -> (Text, Text) {
+    match (transcript::messages(&chosen), transcript::messages(&rejected)) {
+        (Some(chosen), Some(rejected)) => (Text::Messages(chosen), Text::Messages(rejected)),
+        _ => (Text::Plain(chosen), Text::Plain(rejected)),
+    }
+}
+
+/// Numbers whose difference is the margin, in the order in which they are looked for.
+pub(crate) const SCORE_FIELDS: [(&str, &str); 5] = [
+    ("chosen_rating", "rejected_rating"),
+    ("chosen-rating", "rejected-rating"),
+    ("chosen_score", "rejected_score"),
+    ("chosen-score", "rejected-score"),
+    ("score_chosen", "score_rejected"),
+];
+
 fn take_margin(fields: &mut Fields) -> Result<Option<f64>> {
     let margin = fields.number("margin")?;
     fields.0.shift_remove("margin");
     if margin.is_some() {
         return Ok(margin);
     }
-    for (chosen, rejected) in [
-        ("chosen_rating", "rejected_rating"),
-        ("chosen-rating", "rejected-rating"),
-        ("chosen_score", "rejected_score"),
-        ("chosen-score", "rejected-score"),
-    ] {
+    for (chosen, rejected) in SCORE_FIELDS {
         match (fields.number(chosen)?, fields.number(rejected)?) {
             (Some(better), Some(worse)) => return Ok(Some(better - worse)),
             (None, None) => {}

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
-use crate::fields::{Fields, as_json, check_response, write_fields};
+use crate::fields::{Fields, as_json, check_response, describe, write_fields};
 use crate::record::{Message, Role};
 
 /// A prompt, a response and whether the response is desirable.
@@ -42,7 +42,9 @@ impl UnpairedRecord {
         check_response("completion", &completion)?;
         let label = match fields.take("label") {
             Some(Json::Bool(label)) => label,
-            Some(other) => return Err(Error::field("label", format!("{other} is neither true nor false"))),
+            Some(other) => {
+                return Err(Error::field("label", format!("expected true or false, found {}", describe(&other))));
+            }
             None => return Err(fields.absent("label")),
         };
         Ok(UnpairedRecord { prompt, completion, label, extra: fields.0 })

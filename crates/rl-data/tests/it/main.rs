@@ -5,7 +5,10 @@ mod chat_templates;
 mod fixtures;
 mod packing;
 mod parity;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod preference;
 mod rendering;
+mod sources;
 mod streaming;
 mod tokens;
