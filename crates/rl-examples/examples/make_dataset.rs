@@ -1,25 +1,94 @@
 //! Writes a training file: conversations of GeneralPoints or V-IRL, or conversations, pairs, judged answers or prompts of
-//! checkable instructions.
+//! checkable instructions; or converts a dataset that is there into another layout or format.
 //!
 //! `cargo run --release -p rl-examples --example make_dataset -- --config configs/make_dataset/tiny-sft.toml`
+//!
+//! `cargo run --release -p rl-examples --example make_dataset -- convert --from pairs.parquet --to unpaired --out kto.jsonl`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use rl_data::source::{ColumnMap, ConvertConfig, Layout};
 use rl_envs::DatasetConfig;
 use rl_examples::ConfigArgs;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 /// Writes a file to train on; `task` in the config says of what: card hands with expert answers and practice text, points of
 /// city walks with the right answers, or checkable instructions with answers that obey and answers that do not.
 ///
 /// Every row is a function of the seed and its index, so the same config always gives the same bytes.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
-    config: ConfigArgs,
+    config: Option<ConfigArgs>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Convert(Convert),
+}
+
+/// Writes a dataset that is there in another layout, another format, or both.
+///
+/// The rows are read one after another, so a dataset may be larger than memory. The columns are found by their usual
+/// names, and what was found is printed. All other columns stay with the rows.
+///
+///     layout             columns                            read as
+///     messages           messages | conversations           a conversation
+///     prompt_completion  prompt, completion                 a conversation
+///     preference         chosen, rejected [, prompt]        a pair; scores and margins too
+///     unpaired           prompt, completion, label          an answer, desirable or not
+///     prompt             prompt | context_messages          a prompt
+///
+/// Examples:
+///
+///     pairs into judged answers, for KTO:   convert --from pairs.parquet --to unpaired --out kto.jsonl
+///     the preferred answers, for SFT:       convert --from pairs.parquet --to messages --out sft.jsonl
+///     conversations into two columns:       convert --from sft.jsonl --to prompt_completion --out pc.parquet
+///     another format:                       convert --from 'shards/*.jsonl.gz' --to messages --out sft.parquet
+///     a downloaded dataset:                 convert --from HuggingFaceH4/ultrafeedback_binarized
+///                                             --split train_prefs --ignore messages --to messages --out sft.jsonl
+///     columns with other names:             convert --from qa.jsonl --column prompt=question
+///                                             --column completion=answer --to messages --out sft.jsonl
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Convert {
+    /// A file, a folder, a pattern, or the name of a downloaded dataset: ORG/NAME or ORG/NAME@REVISION.
+    ///
+    /// Files end in .parquet, .jsonl or .json, the last two also with .gz or .zst. Nothing is fetched.
+    #[arg(long, value_name = "DATASET")]
+    from: String,
+    /// The layout to write.
+    #[arg(long, value_name = "LAYOUT", value_parser = named::<Layout>)]
+    to: Layout,
+    /// The file to write, .jsonl or .parquet; replaced whole or not at all.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The split of a folder or of a downloaded dataset.
+    #[arg(long)]
+    split: Option<String>,
+    /// The folder of a dataset that has files of the split in several.
+    #[arg(long)]
+    subset: Option<String>,
+    /// The layout to read, where the columns do not say which is meant.
+    #[arg(long, value_parser = named::<Layout>)]
+    layout: Option<Layout>,
+    /// A column with another name than the usual one, such as prompt=question; may be given often.
+    #[arg(long, value_name = "MEANING=COLUMN", value_parser = pair)]
+    column: Vec<(String, String)>,
+    /// A column to leave out; may be given often.
+    #[arg(long, value_name = "COLUMN")]
+    ignore: Vec<String>,
+    /// Only the first rows, so many.
+    #[arg(long, value_name = "ROWS")]
+    max_rows: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -27,19 +96,49 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let config: DatasetConfig = Arguments::parse().config.load()?;
-    match &config {
-        DatasetConfig::GeneralPoints(config) => write(&config.out, &config.rows()?),
-        DatasetConfig::Instructions(config) => write(&config.out, &config.rows()?),
-        DatasetConfig::Virl(config) => write(&config.out, &config.rows()?),
+    let arguments = Arguments::parse();
+    match (arguments.command, arguments.config) {
+        (Some(Command::Convert(convert)), _) => convert.run(),
+        (None, Some(config)) => match config.load()? {
+            DatasetConfig::GeneralPoints(config) => write(&config.out, &config.rows()?),
+            DatasetConfig::Instructions(config) => write(&config.out, &config.rows()?),
+            DatasetConfig::Virl(config) => write(&config.out, &config.rows()?),
+        },
+        (None, None) => anyhow::bail!("give --config FILE, or the command `convert`"),
     }
 }
 
-fn write(out: &Path, rows: &[impl Serialize]) -> Result<()> {
-    if let Some(folder) = out.parent() {
-        std::fs::create_dir_all(folder)?;
+impl Convert {
+    fn run(self) -> Result<()> {
+        let Convert { from, to, out, split, subset, layout, column, ignore, max_rows } = self;
+        let columns: Map<String, Value> = column.into_iter().map(|(name, column)| (name, column.into())).collect();
+        let columns: ColumnMap = serde_json::from_value(columns.into())?;
+        let from = rl_data::DatasetConfig { path: from, split, subset, layout, columns, ignore, max_rows };
+        let config = ConvertConfig { from, to, out };
+        make_folder(&config.out)?;
+        let converted = config.run()?;
+        println!("{}\n{} rows in {}", converted.detection, converted.num_rows, config.out.display());
+        Ok(())
     }
+}
+
+/// A value by its name in configurations.
+fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (meaning, column) = text.split_once('=').ok_or("must be MEANING=COLUMN, such as prompt=question")?;
+    Ok((meaning.to_owned(), column.to_owned()))
+}
+
+fn write(out: &Path, rows: &[impl Serialize]) -> Result<()> {
+    make_folder(out)?;
     rl_data::write_jsonl(out, rows)?;
     println!("{} rows in {}", rows.len(), out.display());
     Ok(())
+}
+
+fn make_folder(out: &Path) -> Result<()> {
+    Ok(out.parent().map_or(Ok(()), std::fs::create_dir_all)?)
 }

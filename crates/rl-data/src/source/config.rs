@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::iter::Take;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::vec;
 
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -191,9 +191,21 @@ impl<R: Record> Iterator for Records<R> {
     }
 }
 
+impl From<&str> for DatasetConfig {
+    fn from(path: &str) -> Self {
+        DatasetConfig::new(path)
+    }
+}
+
 impl From<&Path> for DatasetConfig {
     fn from(path: &Path) -> Self {
         DatasetConfig::new(path.to_string_lossy())
+    }
+}
+
+impl From<PathBuf> for DatasetConfig {
+    fn from(path: PathBuf) -> Self {
+        path.as_path().into()
     }
 }
 

@@ -214,16 +214,20 @@ fn a_row_group_is_not_read_before_its_turn() {
     assert_eq!(few.read::<ChatRecord>().unwrap().len(), GROUP_ROWS);
 }
 
+/// `REINS_KEEP_SAVED=FOLDER` keeps what this test writes, for `tests/golden/parquet/check_written.py FOLDER` to read with
+/// other tools.
 #[test]
 fn records_written_are_records_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("pairs.parquet");
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os("REINS_KEEP_SAVED").map_or(temporary.path().to_path_buf(), PathBuf::from);
+    let path = folder.join("pairs.parquet");
     let mut pairs = vec![PreferenceRecord::new("a", "b\u{1F642}", ""), PreferenceRecord::new("ü", "x", "y")];
     pairs[0].margin = Some(0.5);
     let further = json!({"id": 7, "share": 1, "tags": ["a", null], "nested": {"list": [[1], []], "flag": true}});
     pairs[0].extra = further.as_object().unwrap().clone();
     pairs[1].extra = json!({"share": 0.25, "tags": []}).as_object().unwrap().clone();
     write_parquet(&path, || Ok(pairs.iter().map(Ok))).unwrap();
+    fs::write(folder.join("pairs.json"), serde_json::to_vec(&pairs).unwrap()).unwrap();
     // A column of fractions makes its whole numbers fractions.
     pairs[0].extra["share"] = json!(1.0);
     assert_eq!(dataset(&path).read::<PreferenceRecord>().unwrap(), pairs);
@@ -233,7 +237,7 @@ fn records_written_are_records_read() {
     };
     assert_eq!(kinds, ["chosen messages", "rejected messages", "prompt messages", "margin numbers"]);
     assert_eq!(ColumnKind::of(&json!([1])).to_string(), "lists of numbers");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no partial file is left");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 2, "no partial file is left");
 
     let rows: Vec<Row> = dataset(&path).rows().unwrap().collect::<Result<_>>().unwrap();
     assert_eq!((rows.len(), rows[1].place), (2, Place::Row(1)));

@@ -241,3 +241,52 @@ fn choose_columns(path: &Path, types: &[(String, DataType)], ignore: &[String]) 
     }
     Ok(chosen)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: usize = 25;
+    /// Of every row group of the file but the last.
+    const GROUP_ROWS: usize = 7;
+
+    /// Reads a file of pyarrow; gives its rows and how many of them were decoded at a time.
+    fn read(slice_bytes: usize) -> (Vec<Fields>, Vec<usize>) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/parquet/pyarrow_snappy.parquet");
+        let mut reader = ParquetRows::open_in_slices(&path, &[], slice_bytes).unwrap();
+        let (mut rows, mut held) = (Vec::new(), Vec::new());
+        while let Some((index, fields)) = reader.next().unwrap() {
+            assert_eq!(index, rows.len());
+            rows.push(fields);
+            held.push(reader.slice.height());
+        }
+        (rows, held)
+    }
+
+    #[test]
+    fn no_more_than_a_row_group_is_held_and_of_a_large_one_less() {
+        let (rows, held) = read(SLICE_BYTES);
+        let expected: Vec<usize> = (0..ROWS).map(|row| GROUP_ROWS.min(ROWS - row / GROUP_ROWS * GROUP_ROWS)).collect();
+        assert_eq!(held, expected);
+        let (single, held) = read(1);
+        assert_eq!((single, held), (rows.clone(), vec![1; ROWS]));
+        // Half of a row group, or a little less.
+        let (halves, held) = read(400);
+        assert_eq!(halves, rows);
+        assert!(held.iter().all(|&rows| rows < GROUP_ROWS) && held.iter().any(|&rows| 1 < rows), "{held:?}");
+    }
+
+    #[test]
+    fn pieces_hold_their_limit() {
+        for (rows, bytes, limit, expected) in [
+            (100, 1000, 1000, 100),
+            (100, 1001, 1000, 50),
+            (100, 10_000, 1000, 10),
+            (3, 1000, 1, 1),
+            (0, 0, 10, 1),
+            (7, 0, 10, 7),
+        ] {
+            assert_eq!(pieces_of(rows, bytes, limit), expected, "{rows} rows of {bytes} bytes");
+        }
+    }
+}
