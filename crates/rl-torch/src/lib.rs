@@ -34,3 +34,6 @@ pub use settings::{AttentionKernels, Determinism, RuntimeSettings};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExample;
+
+/// The libtorch that this crate is built for; the binding refuses any other.
+pub const LIBTORCH_VERSION: &str = "2.11.0";

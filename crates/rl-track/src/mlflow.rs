@@ -4,6 +4,21 @@
 //! drops rows, and every failure is counted and said once in the log. The record in the run's folder is complete either way;
 //! [`crate::export::mlflow()`] makes a store of it afterwards. Calls: `experiments/get-by-name`, `experiments/create`,
 //! `runs/create`, `runs/log-batch` and `runs/update` of MLflow's REST interface 2.0. Without `https`.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use rl_track::mlflow::{MlflowConfig, Sender, Status};
+//! use rl_track::{MetricsRow, Run};
+//!
+//! fn train(run: &Run, to: MlflowConfig) -> rl_track::Result<()> {
+//!     let sender = Sender::start(to, &rl_track::run::read_config(run.folder())?, Some(run.manifest()))?;
+//!     sender.send(&MetricsRow::new(1, "train").with("loss", 0.5)); // returns at once
+//!     let sent = sender.finish(Status::Finished, Duration::from_secs(10));
+//!     println!("{} rows sent, {} dropped, {} failed", sent.rows, sent.dropped, sent.failed);
+//!     Ok(())
+//! }
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use rl_torch::parse_device;
+use rl_torch::memory::accelerator_memory;
+use rl_torch::{parse_device, peak_resident_bytes};
 use rl_track::run::names;
 use rl_track::{Manifest, MetricsRow, Progress, Run, SampleWriter};
 use serde_json::Value;
@@ -146,7 +147,10 @@ impl<M: Method> Trainer<M> {
         config.validate()?;
         let device = parse_device(config.device())?;
         check_memory(&config)?;
-        let run = Run::open(config.run(), &config, M::manifest(&config)?)?;
+        let manifest = M::manifest(&config)?
+            .version(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+            .version("libtorch", rl_torch::LIBTORCH_VERSION);
+        let run = Run::open(config.run(), &config, manifest)?;
         let begun = BegunRun::new(&run);
         let resume = checkpoint::latest(run.folder(), None)?;
         let mut method = build(&config, device, resume.as_ref())?;
@@ -221,7 +225,7 @@ impl<M: Method> Trainer<M> {
             std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
             rl_track::atomic::write_atomically(&path, bytes)?;
         }
-        recorder.write(&row)?;
+        recorder.write(&with_peak(row, parse_device(self.config.device())?)?)?;
         Ok(report.message)
     }
 
@@ -313,6 +317,18 @@ pub fn replay<M: Method>(config: &M::Config, step: u64) -> Result<Replayed> {
         agreed.push(done + 1);
     }
     Ok(Replayed { from, agreed })
+}
+
+/// Adds the most memory held so far: of tensors on an accelerator, else of the process.
+fn with_peak(row: MetricsRow, device: Device) -> Result<MetricsRow> {
+    let bytes = match accelerator_memory(device)? {
+        Some(memory) => Some(memory.peak_allocated_bytes as f64),
+        None => peak_resident_bytes().map(|bytes| bytes as f64),
+    };
+    Ok(match bytes {
+        Some(bytes) => row.with_timing("peak_bytes", bytes),
+        None => row,
+    })
 }
 
 /// A step with its digest sealed and its time taken.

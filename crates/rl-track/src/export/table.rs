@@ -80,8 +80,8 @@ mod tests {
 
     #[test]
     fn timestamps_have_milliseconds() {
-        assert_eq!(timestamp(951_782_399.0004), "2000-02-28T23:59:59.000Z");
-        assert_eq!(timestamp(951_782_399.9996), "2000-02-29T00:00:00.000Z");
+        assert_eq!(timestamp(951_782_399.000_4), "2000-02-28T23:59:59.000Z");
+        assert_eq!(timestamp(951_782_399.999_6), "2000-02-29T00:00:00.000Z");
         assert_eq!(timestamp(1.25), "1970-01-01T00:00:01.250Z");
     }
 }

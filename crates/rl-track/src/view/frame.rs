@@ -51,9 +51,9 @@ const MAX_PANEL_HEIGHT: usize = 9;
 /// Least lines of a sample, its title included.
 const MIN_SAMPLE_HEIGHT: usize = 5;
 
-/// A screen of at most `look.height` lines of at most `look.width` columns, joined by line breaks.
+/// A screen of `look.height` lines of at most `look.width` columns, joined by line breaks.
 ///
-/// Several records are compared: their curves stand below each other on common axes. Without records it is empty.
+/// Several records are compared: their curves stand below each other on common axes.
 pub fn frame(records: &[Record], look: &Look) -> String {
     let mut lines = head(records, look);
     let foot = 1;
@@ -68,7 +68,8 @@ pub fn frame(records: &[Record], look: &Look) -> String {
     if sample_room > 0 {
         lines.extend(sample_lines(records, look, left));
     }
-    lines.truncate(look.height.saturating_sub(foot));
+    // The foot stands at the bottom, wherever the sample ends.
+    lines.resize(look.height.saturating_sub(foot), Line::default());
     let mut keys = String::from("q quit · arrows: more curves, other samples");
     if hidden > 0 {
         keys.push_str(&format!(" · {hidden} curves not shown"));

@@ -7,6 +7,7 @@ mod export;
 mod kill;
 #[cfg(feature = "mlflow")]
 mod mlflow;
+mod progress;
 mod run;
 mod tensorboard;
 mod view;

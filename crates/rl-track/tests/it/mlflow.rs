@@ -186,3 +186,16 @@ fn a_bad_configuration_is_refused() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+/// Sends to a real server, for `tests/golden/check_mlflow.py`, which starts one and looks at what it then has.
+#[test]
+fn rows_for_a_real_server() {
+    let Ok(uri) = std::env::var("RL_TRACK_TEST_MLFLOW") else { return };
+    let config = MlflowConfig { uri, timeout_seconds: 30.0, queue: 2_000, ..Server::start(0, false).config() };
+    let params: Table = (0..230).map(|index| (format!("key{index}"), toml::Value::from(index))).collect();
+    let manifest = Manifest::new().seed("train", 3);
+    let sender = Sender::start(config, &params, Some(&manifest)).unwrap();
+    (1..=500).for_each(|step| sender.send(&row(step)));
+    let sent = sender.finish(Status::Finished, Duration::from_secs(120));
+    assert_eq!((sent.rows, sent.dropped, sent.failed, sent.is_complete, sent.error), (500, 0, 0, true, None));
+}
