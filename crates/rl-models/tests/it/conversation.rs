@@ -3,6 +3,7 @@
 use rl_core::random::RandomKey;
 use rl_data::{CHATML, ChatTemplate, Renderer, Tokenizer, train_tokenizer};
 use rl_envs::general_points::{GeneralPoints, GeneralPointsConfig, TemplateKind};
+use rl_envs::{Environment, Observation, Step};
 use rl_models::checkpoint::SideFiles;
 use rl_models::generate::{FinishReason, SamplingConfig};
 use rl_models::{ChatModel, Decoder, Dialogue, Episode, Error, ModelConfig, play_episodes};
@@ -134,4 +135,90 @@ fn an_episode_that_outgrows_the_context_is_truncated() {
         assert_eq!(dialogue.turns[turns - 1].range().end, dialogue.ids.len(), "no feedback that nobody answers");
         assert_eq!(dialogue.messages.len(), 2 * turns);
     }
+}
+
+/// Three rooms with a conversation each; in the first `retries` rooms, only the second answer opens the door.
+struct Rooms {
+    retries: usize,
+    room: usize,
+    attempt: usize,
+}
+
+impl Rooms {
+    /// Later rooms say more.
+    fn prompt(room: usize) -> String {
+        "Use each once to make 10. ".repeat(room + 1)
+    }
+}
+
+impl Environment for Rooms {
+    fn name(&self) -> &'static str {
+        "rooms"
+    }
+
+    fn reset(&mut self, _: u64, _: u64) -> rl_envs::Result<Observation> {
+        (self.room, self.attempt) = (0, 0);
+        Ok(Observation { messages: vec![rl_envs::Message::user(Rooms::prompt(0))] })
+    }
+
+    fn step(&mut self, _: &str) -> rl_envs::Result<Step> {
+        self.attempt += 1;
+        let is_open = usize::from(self.room < self.retries) < self.attempt;
+        if is_open {
+            (self.room, self.attempt) = (self.room + 1, 0);
+        }
+        let success = self.room == 3;
+        let feedback = if is_open { Rooms::prompt(self.room) } else { "Please try again.".into() };
+        Ok(Step {
+            outcome: if is_open { "open" } else { "shut" },
+            reward: 1.0,
+            success,
+            feedback: (!success).then(|| rl_envs::Message::user(feedback)),
+            terminated: success,
+            truncated: false,
+        })
+    }
+
+    fn info(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    fn starts_over(&self) -> bool {
+        self.attempt == 0
+    }
+}
+
+fn play_rooms(model: &ChatModel, retries: usize) -> Episode {
+    let mut rooms = [Rooms { retries, room: 0, attempt: 0 }];
+    let key = RandomKey::new(5, "rooms");
+    let sampling = SamplingConfig::sampled(12, 1.5, 1);
+    play_episodes(model, &mut rooms, 0, &[0], &[key], &sampling, &mut |_| ()).unwrap().remove(0)
+}
+
+#[test]
+fn an_episode_may_start_new_conversations() {
+    let model = model();
+    for retries in [0, 1, 3] {
+        let episode = play_rooms(&model, retries);
+        let lengths: Vec<usize> = episode.dialogues().map(|dialogue| dialogue.turns.len()).collect();
+        let expected: Vec<usize> = (0..3).map(|room| if room < retries { 2 } else { 1 }).collect();
+        assert_eq!(lengths, expected);
+        assert_eq!(episode.steps.len(), 3 + retries);
+        assert_eq!((episode.earlier.len(), episode.total_reward()), (2, 3.0 + retries as f64));
+        assert_eq!((episode.is_success(), episode.is_first_attempt_success()), (true, retries == 0));
+        for (room, dialogue) in episode.dialogues().enumerate() {
+            let prompt = rl_data::Message::user(Rooms::prompt(room));
+            assert_eq!(dialogue.messages[0], prompt);
+            // Nothing of the rooms before stands in it.
+            let alone = model.dialogue(vec![prompt]).unwrap();
+            assert_eq!(dialogue.ids[..dialogue.turns[0].start], alone.ids);
+        }
+    }
+    // No room for an answer in the second conversation: we stop.
+    let whole = play_rooms(&model, 0);
+    let context = whole.earlier[1].turns[0].start;
+    let short = model_of(tokenizer().vocab_size(), context).unwrap();
+    let episode = play_rooms(&short, 0);
+    assert!(!episode.is_success() && episode.steps.last().unwrap().truncated);
+    assert_eq!((episode.earlier.len(), episode.dialogue.turns.len()), (0, 1));
 }
