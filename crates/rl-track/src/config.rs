@@ -216,6 +216,7 @@ impl Source<'_> {
         {
             message = format!("{message}; did you mean `{nearest}`?");
         }
+        key = leaf_with(table, &key, &message).unwrap_or(key);
         if key.is_empty() {
             return Error::BadValue { key: "(top level)".to_owned(), origin: self.name.to_owned(), message };
         }
@@ -319,9 +320,31 @@ fn ignored_segments(path: &serde_ignored::Path) -> Vec<String> {
     segments
 }
 
+/// The only path below `start` whose value `message` quotes as serde does; `None` if there is none or more than one. Tagged
+/// enums are buffered by serde, which loses the path below them.
+fn leaf_with(table: &Table, start: &[String], message: &str) -> Option<Vec<String>> {
+    let is_quoted = |value: &Value| match value {
+        Value::String(text) => {
+            let refused = format!("unknown variant `{text}`");
+            message.contains(&format!("string {text:?}")) || message.starts_with(&refused)
+        }
+        Value::Integer(number) => message.contains(&format!("integer `{number}`")),
+        Value::Float(number) => message.contains(&format!("floating point `{number}`")),
+        Value::Boolean(flag) => message.contains(&format!("boolean `{flag}`")),
+        _ => false,
+    };
+    only(table, start, |_, value| is_quoted(value))
+}
+
 /// The only path below `start` whose last part is `field`; `None` if there is none or more than one.
 fn search(table: &Table, start: &[String], field: &str) -> Option<Vec<String>> {
-    fn walk(value: &Value, path: &mut Vec<String>, field: &str, found: &mut Vec<Vec<String>>) {
+    only(table, start, |path, _| path.last().is_some_and(|last| last == field))
+}
+
+/// The only path below `start` that `fits`; `None` if there is none or more than one.
+fn only(table: &Table, start: &[String], fits: impl Fn(&[String], &Value) -> bool) -> Option<Vec<String>> {
+    type Fits<'a> = &'a dyn Fn(&[String], &Value) -> bool;
+    fn walk(value: &Value, path: &mut Vec<String>, fits: Fits, found: &mut Vec<Vec<String>>) {
         let entries: Vec<(String, &Value)> = match value {
             Value::Table(table) => table.iter().map(|(key, value)| (key.clone(), value)).collect(),
             Value::Array(array) => array.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect(),
@@ -329,10 +352,10 @@ fn search(table: &Table, start: &[String], field: &str) -> Option<Vec<String>> {
         };
         for (key, value) in entries {
             path.push(key);
-            if path.last().is_some_and(|last| last == field) {
+            if fits(path, value) {
                 found.push(path.clone());
             }
-            walk(value, path, field, found);
+            walk(value, path, fits, found);
             path.pop();
         }
     }
@@ -346,6 +369,6 @@ fn search(table: &Table, start: &[String], field: &str) -> Option<Vec<String>> {
         };
     }
     let mut found = Vec::new();
-    walk(value, &mut start.to_vec(), field, &mut found);
+    walk(value, &mut start.to_vec(), &fits, &mut found);
     if found.len() == 1 { found.pop() } else { None }
 }

@@ -70,7 +70,15 @@ pub(crate) fn select_rows<T: Selectable, I>(
     policy: &SelectionPolicy,
     convert: impl FnOnce(Selection<T>) -> Vec<I>,
 ) -> Result<DataFile<I>> {
-    let selection = select(rows, policy).map_err(Error::input(key, path, String::new()))?;
+    let selection = select(rows, policy).map_err(|error| {
+        let mend = match &error {
+            rl_data::Error::Row { .. } | rl_data::Error::Untrainable { .. } | rl_data::Error::IdenticalPair { .. } => {
+                r#"mend the row, or leave such rows out with `selection.unusable = "drop"`"#
+            }
+            _ => "",
+        };
+        Error::input(key, path, mend.into())(error)
+    })?;
     let report = selection.report.clone();
     tracing::info!("{}: {}", path.display(), describe(&report));
     if selection.examples.is_empty() {

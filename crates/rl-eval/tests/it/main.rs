@@ -2,5 +2,6 @@
 
 mod config_files;
 mod evaluation;
+mod mutations;
 mod paired;
 mod proportion;

@@ -121,6 +121,23 @@ fn a_syntax_error_has_file_line_and_column() {
     assert!(error.contains("absent.toml") && error.contains("check the path"), "{error}");
 }
 
+/// A tagged enum is read from a buffer, which has no path; a value that stands there once is found by what it is.
+#[test]
+fn a_wrong_value_inside_a_tagged_enum_is_named_by_its_key() {
+    let error = |change: &str| parse::<Config>(FILE, "a.toml", &[change.to_owned()]).unwrap_err().to_string();
+    for (change, key) in [
+        ("schedule={ kind = \"cosine\", warmup_steps = -7 }", "`schedule.warmup_steps`"),
+        ("schedule={ kind = \"cosine\", warmup_steps = \"many\" }", "`schedule.warmup_steps`"),
+        ("schedule={ kind = \"cosine\", warmup_steps = true }", "`schedule.warmup_steps`"),
+        ("schedule={ kind = \"cosin\" }", "`schedule.kind`"),
+    ] {
+        assert!(error(change).contains(key), "{change}: {}", error(change));
+    }
+    // Two values alike: neither is named.
+    let twice = error("schedule={ kind = \"cosine\", warmup_steps = -7, other = -7 }");
+    assert!(!twice.contains("`schedule.warmup_steps`"), "{twice}");
+}
+
 #[test]
 fn unknown_keys_fail_also_without_the_serde_attribute() {
     #[derive(Debug, Deserialize)]

@@ -79,6 +79,7 @@ impl RunConfig for PreferenceConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate_pretrained()?;
         ensure(0 < self.batch_size, "batch_size", self.batch_size, "must be positive")?;
+        ensure(!self.objective.losses.is_empty(), "objective.losses", "[]", "give at least one loss")?;
         self.objective.validate().map_err(in_section("objective"))?;
         match (&self.reference, self.objective.needs_reference()) {
             (Some(reference), true) => reference.validate(&self.model)?,

@@ -140,22 +140,39 @@ impl MemoryPlan {
 /// Rotation, residual sums and the projections' own outputs keep nothing. In half precision the operations are libtorch's: a norm
 /// keeps its f32 input and the normalised row, the activation keeps `silu(gate)` too. An adapter keeps its input again in f32
 /// where that is half, or dropped out, and `t rank`. With norms of queries and keys their inputs are kept as well. Beside the
-/// layers: the last residual stream and the final hidden states, `2 t h`, and the rotations.
+/// layers the rotations are kept.
 ///
-/// With activation checkpointing a layer keeps `t h`, and one layer at a time all of the above, with gradients of its own weights.
+/// With activation checkpointing a layer keeps `t h`, and one layer at a time all of the above: see [`layer_backward_bytes`].
 pub fn activation_bytes(model: &PlannedModel, pass: &PassShape) -> u64 {
     let config = &model.config;
     let (t, layers, h) = (pass.tokens as u64, size(config.num_hidden_layers), size(config.hidden_size));
     let e = bytes_of(model.dtype);
-    let layer = layer_bytes(model, pass);
-    let outside = 2 * t * h * e + 2 * t * size(config.head_dim()) * e;
+    let layer = if model.gradient_checkpointing { t * h * e } else { layer_bytes(model, pass) };
+    layers * layer + 2 * t * size(config.head_dim()) * e
+}
+
+/// Bytes of the last residual stream and the final hidden states, which the head reads: `2 t h`.
+pub fn state_bytes(model: &PlannedModel, pass: &PassShape) -> u64 {
+    2 * pass.tokens as u64 * size(model.config.hidden_size) * bytes_of(model.dtype)
+}
+
+/// Bytes that the backward pass of the layers takes beyond [`activation_bytes`], when that of the head is over: gradients of gate
+/// and up with that of the residual stream, `t (2 i + h)`, while what a node of the graph kept is dropped as its gradient is made.
+/// With activation checkpointing also what the graph of a layer keeps that is made again, and the largest gradient of its own
+/// weights, which is not added in place.
+pub fn layer_backward_bytes(model: &PlannedModel, pass: &PassShape) -> u64 {
+    let (i, h) = (size(model.config.intermediate_size), size(model.config.hidden_size));
+    let gradients = pass.tokens as u64 * (2 * i + h) * bytes_of(model.dtype);
+    gradients + recomputed_bytes(model, pass)
+}
+
+fn recomputed_bytes(model: &PlannedModel, pass: &PassShape) -> u64 {
     if !model.gradient_checkpointing {
-        return layers * layer + outside;
+        return 0;
     }
-    let in_layer = |name: &str| name.starts_with("model.layers.0.");
-    let trained = model.tensors.iter().filter(|tensor| tensor.is_trained && in_layer(&tensor.name));
-    let gradients: u64 = trained.map(|tensor| tensor.numel * tensor.bytes_each).sum();
-    layers * t * h * e + layer + gradients + outside
+    let of_layer =
+        model.tensors.iter().filter(|tensor| tensor.is_trained && tensor.name.starts_with("model.layers.0."));
+    layer_bytes(model, pass) + of_layer.map(|tensor| tensor.numel * tensor.bytes_each).max().unwrap_or(0)
 }
 
 fn layer_bytes(model: &PlannedModel, pass: &PassShape) -> u64 {
@@ -178,25 +195,26 @@ fn layer_bytes(model: &PlannedModel, pass: &PassShape) -> u64 {
 /// What the adapters of one layer keep.
 fn adapter_bytes(model: &PlannedModel, t: u64) -> u64 {
     let Some(lora) = &model.lora else { return 0 };
-    let is_copied = 0.0 < lora.dropout || bytes_of(model.dtype) < F32;
+    // Under dropout the mask and what it leaves, else only a half-precision input in f32.
+    let copies = if 0.0 < lora.dropout { 2 } else { u64::from(bytes_of(model.dtype) < F32) };
     let adapters = model.tensors.iter().filter(|tensor| tensor.name.starts_with("model.layers.0."));
     let inputs = adapters.filter(|tensor| tensor.name.ends_with("lora_A.weight"));
     let rank = size(lora.rank);
-    inputs.map(|tensor| t * F32 * (rank + if is_copied { tensor.numel / rank.max(1) } else { 0 })).sum()
+    inputs.map(|tensor| t * F32 * (rank + copies * tensor.numel / rank.max(1))).sum()
 }
 
-/// Bytes of the head's own numbers while a pass goes through it, forwards or backwards: tiles of logits, the rows of a tile and
-/// their gradients, the gradient of the hidden states in f32. Under half precision also the gradient of the projection in f32
+/// Bytes of the head's own numbers while a pass goes through it, forwards or backwards: the last residual stream and the final
+/// hidden states `2 t h`, tiles of logits, the rows of a tile and their gradients, the gradient of the hidden states in f32. Under half precision also the gradient of the projection in f32
 /// and its rounded copy.
 pub fn head_bytes(model: &PlannedModel, pass: &PassShape, kind: HeadKind) -> u64 {
-    let (t, h) = (pass.tokens as u64, size(model.config.hidden_size));
+    let (t, h, e) = (pass.tokens as u64, size(model.config.hidden_size), bytes_of(model.dtype));
+    let states = state_bytes(model, pass) + t * h * F32;
     if kind == HeadKind::Score {
-        return t * h * F32;
+        return states;
     }
     let vocab = size(model.config.vocab_size);
     let rows = (pass.labels as u64).clamp(1, TILE.0);
     let columns = (TILE_BYTES / (rows * F32)).clamp(1, TILE.1).min(vocab);
-    let e = bytes_of(model.dtype);
     let tiles = match kind {
         HeadKind::Divergence => TILES_OF_DISTILLATION,
         HeadKind::Entropies => 2,
@@ -204,14 +222,14 @@ pub fn head_bytes(model: &PlannedModel, pass: &PassShape, kind: HeadKind) -> u64
     };
     let head_is_trained = model.tensors.iter().any(|tensor| tensor.is_trained && tensor.numel == vocab * h);
     let half = if e < F32 { rows * columns * e + if head_is_trained { vocab * h * (F32 + e) } else { 0 } } else { 0 };
-    tiles * rows * columns * F32 + 2 * rows * h * F32 + t * h * F32 + half
+    states + tiles * rows * columns * F32 + 2 * rows * h * F32 + half
 }
 
-/// Bytes of what one layer makes and drops again in a pass: gradients of gate, up and their product with that of the residual
-/// stream backwards, the same numbers themselves forwards. What a node of the graph kept is dropped as its gradient is made.
-pub fn working_bytes(model: &PlannedModel, pass: &PassShape) -> u64 {
+/// Bytes of what one layer makes and drops again in a pass that keeps nothing: the residual stream before and after attention, its
+/// norm, gate, up and their product, the output: `t (3 i + 4 h)`.
+pub fn forward_bytes(model: &PlannedModel, pass: &PassShape) -> u64 {
     let (i, h) = (size(model.config.intermediate_size), size(model.config.hidden_size));
-    pass.tokens as u64 * (2 * i + 2 * h) * bytes_of(model.dtype)
+    pass.tokens as u64 * (3 * i + 4 * h) * bytes_of(model.dtype)
 }
 
 /// Bytes of keys and values of all slots: `2 layers slots kv capacity e`. A capacity begins with room for a prompt and the
@@ -236,7 +254,7 @@ pub fn draw_bytes(config: &ModelConfig, rollout: &RolloutShape) -> u64 {
 pub fn prefill_bytes(model: &PlannedModel, rollout: &RolloutShape) -> u64 {
     let prompts = rollout.prompts.min(rollout.slots);
     let tokens = (prompts * rollout.prompt).min(PREFILL.0.max(rollout.prompt)) as usize;
-    working_bytes(model, &PassShape { tokens, ..PassShape::default() })
+    forward_bytes(model, &PassShape { tokens, ..PassShape::default() })
 }
 
 /// Bytes of the copies that merging adapters for sampling keeps.

@@ -107,6 +107,11 @@ pub trait Planned: RunConfig {
     /// What the heads compute.
     fn head(&self) -> HeadKind;
 
+    /// Whether the reference goes through a pass while the policy's graph of it is there.
+    fn reads_reference_in_pass(&self) -> bool {
+        false
+    }
+
     /// The longest sequence that the configuration allows, with its key.
     fn max_length(&self) -> Option<(&'static str, usize)>;
 
@@ -235,10 +240,14 @@ fn predict<C: Planned>(
     let trained = models.iter().filter(|model| 0 < model.num_trained());
     let activations = trained.map(|model| memory::activation_bytes(model, pass)).sum();
     let head = memory::head_bytes(policy, pass, config.head());
-    plan.phase(
-        "backward pass",
-        vec![("activations", activations), ("head and working space", head.max(memory::working_bytes(policy, pass)))],
-    );
+    let layer = memory::layer_backward_bytes(policy, pass);
+    // The reference's pass finds the last states of the policy's; the head's backward pass is over before that of the layers begins.
+    let reference = match config.reads_reference_in_pass() {
+        true => memory::state_bytes(policy, pass) + memory::forward_bytes(models.get(1).unwrap_or(policy), pass),
+        false => 0,
+    };
+    let working = head.max(layer).max(reference);
+    plan.phase("backward pass", vec![("activations", activations), ("head and working space", working)]);
     if let Some(rollout) = rollout {
         plan.phase(
             "sampling",

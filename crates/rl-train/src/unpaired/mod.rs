@@ -221,10 +221,10 @@ pub(crate) fn check_suitable<'a>(
     if config.objective.needs_mismatched() {
         let mut counts = held_out.clone().map(<[_]>::len).chain([last_step(config, answers.len())]);
         if counts.any(|count| count == 1) {
-            return Err(Error::UnsuitableData {
-                what: "1 answer in the last step or in a held-out file".into(),
-                reason: "KTO mismatches answers with each other; change `batch_size`, the length or the file",
-            });
+            let what = "1 answer in the last step or in a held-out file".into();
+            let reason = "KTO mismatches answers with each other; change `batch_size`, the length or the file";
+            let error = Error::UnsuitableData { what, reason };
+            return Err(Error::input("data", &config.data, String::new())(error));
         }
     }
     if 1 < unit_size(config) {

@@ -121,12 +121,20 @@ fn tensor_bytes<M: Method>(config: &M::Config) -> (f64, f64) {
     (expected as f64, tracker.stop().unwrap().peak_bytes as f64)
 }
 
-fn check<M: Method>(name: &str, model: &Path, mut config: M::Config, set: impl FnOnce(&mut M::Config, &Path)) {
+/// What is wrong with the prediction for a configuration, if anything.
+fn complaint<M: Method>(
+    name: &str,
+    model: &Path,
+    mut config: M::Config,
+    set: impl FnOnce(&mut M::Config, &Path),
+) -> Option<String> {
     set(&mut config, model);
     config.validate().unwrap();
     let (expected, found) = tensor_bytes::<M>(&config);
     let ratio = expected / found;
-    assert!((ratio - 1.0).abs() <= TENSOR_BYTES, "{name}: {expected} predicted, {found} found: {ratio:.3}");
+    let line = format!("{name}: {expected} predicted, {found} found: {ratio:.3}");
+    println!("{line}");
+    (TENSOR_BYTES < (ratio - 1.0).abs()).then_some(line)
 }
 
 /// The terms of a pass are counted to the tensor, so they hold on a model of any size.
@@ -148,43 +156,59 @@ fn a_pass_makes_the_tensors_that_are_predicted() {
     let base = |config: &mut rl_train::SftConfig, model: &Path| {
         config.model = rl_train::ModelConfig { new: None, path: Some(model.into()), ..config.model.clone() };
     };
-    check::<Sft>("sft", &model, sft("sft", &[]), base);
-    check::<Sft>("sft, checkpointed", &model, sft("checkpointed", &["model.gradient_checkpointing=true"]), base);
-    check::<Sft>("sft, adapters", &model, sft("adapters", &[]), |config, model| {
-        base(config, model);
-        config.model.lora = Some(lora(0.0));
-    });
-    check::<Sft>("sft, adapters with dropout", &model, sft("dropout", &[]), |config, model| {
-        base(config, model);
-        config.model.lora = Some(lora(0.1));
-    });
-    check::<Preference>(
-        "dpo",
-        &model,
-        fixtures.preference("dpo", DPO, &[one_pass, "batch_size=24"]),
-        |config, model| {
-            config.model.path = Some(model.into());
-        },
-    );
-    check::<Preference>(
-        "wpo",
-        &model,
-        fixtures.preference("wpo", WPO, &[one_pass, "batch_size=24"]),
-        |config, model| {
-            config.model.path = Some(model.into());
-        },
-    );
-    check::<RewardModel>(
-        "reward",
-        &model,
-        fixtures.reward_model("reward", &[one_pass, "batch_size=24"]),
-        |config, model| {
-            config.model.path = Some(model.into());
-        },
-    );
-    check::<Unpaired>("kto", &model, fixtures.unpaired("kto", KTO, &[one_pass, "batch_size=48"]), |config, model| {
-        config.model.path = Some(model.into());
-    });
+    let complaints: Vec<String> = [
+        complaint::<Sft>("sft", &model, sft("sft", &[]), base),
+        complaint::<Sft>(
+            "sft, checkpointed",
+            &model,
+            sft("checkpointed", &["model.gradient_checkpointing=true"]),
+            base,
+        ),
+        complaint::<Sft>("sft, adapters", &model, sft("adapters", &[]), |config, model| {
+            base(config, model);
+            config.model.lora = Some(lora(0.0));
+        }),
+        complaint::<Sft>("sft, adapters with dropout", &model, sft("dropout", &[]), |config, model| {
+            base(config, model);
+            config.model.lora = Some(lora(0.1));
+        }),
+        complaint::<Preference>(
+            "dpo",
+            &model,
+            fixtures.preference("dpo", DPO, &[one_pass, "batch_size=24"]),
+            |config, model| {
+                config.model.path = Some(model.into());
+            },
+        ),
+        complaint::<Preference>(
+            "wpo",
+            &model,
+            fixtures.preference("wpo", WPO, &[one_pass, "batch_size=24"]),
+            |config, model| {
+                config.model.path = Some(model.into());
+            },
+        ),
+        complaint::<RewardModel>(
+            "reward",
+            &model,
+            fixtures.reward_model("reward", &[one_pass, "batch_size=24"]),
+            |config, model| {
+                config.model.path = Some(model.into());
+            },
+        ),
+        complaint::<Unpaired>(
+            "kto",
+            &model,
+            fixtures.unpaired("kto", KTO, &[one_pass, "batch_size=48"]),
+            |config, model| {
+                config.model.path = Some(model.into());
+            },
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
 fn refused<C: Planned + DeserializeOwned>(config: &C) -> String {

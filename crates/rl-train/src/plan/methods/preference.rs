@@ -30,6 +30,10 @@ impl Planned for PreferenceConfig {
         HeadKind::LogProbs
     }
 
+    fn reads_reference_in_pass(&self) -> bool {
+        self.reference.as_ref().is_some_and(|reference| reference.log_probs == ReferencePasses::Live)
+    }
+
     fn max_length(&self) -> Option<(&'static str, usize)> {
         Some(("selection.max_length", self.selection.max_length))
     }

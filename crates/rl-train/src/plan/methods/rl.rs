@@ -197,7 +197,7 @@ fn prompt_tasks(
     reward: Option<&RewardConfig>,
 ) -> Result<Tasks> {
     let (tasks, dropped) = read_prompts(key, prompts, renderer)?;
-    check_fields(&tasks, reward)?;
+    check_fields(key, &tasks, reward)?;
     let lengths: Vec<usize> = tasks.iter().map(|task| task.ids.len()).collect();
     let prefix = renderer.tokenizer().encode(&prompts.response_prefix)?.len();
     let prompt = lengths.iter().copied().max().unwrap_or(0) + prefix;
@@ -206,7 +206,7 @@ fn prompt_tasks(
 }
 
 /// The fields of the rows that rules read must be there.
-fn check_fields(tasks: &[PromptTask], reward: Option<&RewardConfig>) -> Result<()> {
+fn check_fields(key: &str, tasks: &[PromptTask], reward: Option<&RewardConfig>) -> Result<()> {
     for source in reward.into_iter().flat_map(|reward| &reward.sources) {
         let field = match &source.source {
             SourceKind::Match(rule) => &rule.field,
@@ -218,7 +218,11 @@ fn check_fields(tasks: &[PromptTask], reward: Option<&RewardConfig>) -> Result<(
         return Err(ConfigError {
             key: format!("reward.sources[{}].source.field", source.name),
             value: field.clone(),
-            message: format!("row {} of the prompts has no such field; it has `{}`", task.row + 1, there.join("`, `")),
+            message: format!(
+                "row {} of `{key}.data` has no such field; beside the prompt it has {}",
+                task.row + 1,
+                if there.is_empty() { "none".to_owned() } else { format!("`{}`", there.join("`, `")) }
+            ),
         }
         .into());
     }

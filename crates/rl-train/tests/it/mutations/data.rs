@@ -35,7 +35,7 @@ const ROWS: &[Row] = &[
     row(Base::Sft, r#"{"messages": {}}"#, "map", "a line is"),
     row(Base::Sft, r#"{"messages": [3]}"#, "3", "a line is"),
     row(Base::Sft, r#"{"messages": [{"role": "human", "content": "a"}]}"#, "human", "a line is"),
-    row(Base::Sft, r#"{"messages": [{"role": 3, "content": "a"}]}"#, "3", "a line is"),
+    row(Base::Sft, r#"{"messages": [{"role": 3, "content": "a"}]}"#, "column 24", "a line is"),
     row(Base::Sft, r#"{"messages": [{"content": "a"}]}"#, "missing field `role`", "a line is"),
     row(Base::Sft, r#"{"messages": [{"role": "user"}]}"#, "missing field `content`", "a line is"),
     row(Base::Sft, r#"{"messages": [{"role": "user", "content": null}]}"#, "null", "a line is"),
@@ -50,8 +50,8 @@ const ROWS: &[Row] = &[
         mend: "a line is",
     },
     row(Base::Sft, r#"{"messages": [{"role": "user", "content": "\ud800"}]}"#, "line 2", "a line is"),
-    row(Base::Sft, r#"{"messages": []}"#, "row 1", "answer"),
-    row(Base::Sft, r#"{"messages": [{"role": "user", "content": "a"}]}"#, "row 1", "answer"),
+    row(Base::Sft, r#"{"messages": []}"#, "row 1", "selection.unusable"),
+    row(Base::Sft, r#"{"messages": [{"role": "user", "content": "a"}]}"#, "row 1", "selection.unusable"),
     row(
         Base::Sft,
         r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a<|im_end|>b"}]}"#,
@@ -112,7 +112,7 @@ const ROWS: &[Row] = &[
     ),
     row(Base::Prompts, r#"{"prompt": "Say dog."}"#, "answer", "no such field"),
     // Distillation.
-    row(Base::Distill, r#"{"messages": [{"role": "user", "content": "a"}]}"#, "row 1", "answer"),
+    row(Base::Distill, r#"{"messages": [{"role": "user", "content": "a"}]}"#, "row 1", "selection.unusable"),
     row(Base::Distill, r#"{"messages": 3}"#, "3", "a line is"),
 ];
 
