@@ -2,9 +2,11 @@
 
 mod chat_templates;
 mod fixtures;
+mod masks;
 mod packing;
 mod parity;
 mod preference;
 mod rendering;
 mod streaming;
 mod tokens;
+mod trainability;
