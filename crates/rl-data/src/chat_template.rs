@@ -1,21 +1,26 @@
 //! A checkpoint's chat template: messages in, one string out, as `transformers` would render it.
 //!
 //! The engine is minijinja; added here are Python's string methods, `tojson` with Python's spacing, `raise_exception`,
-//! `strftime_now` with a given date, and `{% generation %}` blocks, which only mark text and so are rendered through.
+//! `strftime_now` with a given date, and `{% generation %}` blocks, which only mark text: they are rendered through, or
+//! their bytes are told.
 //! Not here: the templates that come with the crate (`named_template`) and how text becomes ids (`render`).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, ErrorKind};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 
+use crate::control_text::{in_message, in_object};
 use crate::date::Date;
 use crate::error::{Error, Result};
 use crate::python_json::Dumps;
 use crate::python_text;
 use crate::record::Message;
+use crate::tool_call::ToolCall;
 
 /// The layout of models trained from scratch here: ChatML, no default system message.
 ///
@@ -23,6 +28,11 @@ use crate::record::Message;
 pub const CHATML: &str = include_str!("chat_templates/chatml.jinja");
 
 const NAME: &str = "chat_template";
+/// The same template with [`OPEN`] and [`CLOSE`] around what its generation blocks print.
+const MARKED: &str = "marked_chat_template";
+/// Private characters that no text should hold; it is checked.
+const OPEN: char = '\u{10fffc}';
+const CLOSE: char = '\u{10fffd}';
 /// Tokens beside the first and the last that `tokenizer_config.json` may name and a template may print.
 const OTHER_TOKENS: [&str; 5] = ["unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
@@ -34,6 +44,7 @@ pub struct ChatTemplate {
     bos_token: Option<String>,
     eos_token: Option<String>,
     variables: BTreeMap<String, Value>,
+    has_generation_blocks: bool,
 }
 
 impl ChatTemplate {
@@ -48,15 +59,21 @@ impl ChatTemplate {
         environment.add_filter("tojson", to_json);
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_function("raise_exception", raise_exception);
-        environment
-            .add_template_owned(NAME, without_generation_blocks(&with_line_feeds(&source)))
-            .map_err(template_error)?;
+        environment.add_filter("mark_generation", |text: &str| format!("{OPEN}{text}{CLOSE}"));
+        let lines = with_line_feeds(&source);
+        let (plain, num_blocks) = replace_generation_blocks(&lines, "if true", "endif");
+        environment.add_template_owned(NAME, plain).map_err(template_error)?;
+        if num_blocks > 0 {
+            let (marked, _) = replace_generation_blocks(&lines, "filter mark_generation", "endfilter");
+            environment.add_template_owned(MARKED, marked).map_err(template_error)?;
+        }
         let template = ChatTemplate {
             environment,
             source,
             bos_token: bos_token.map(str::to_string),
             eos_token: eos_token.map(str::to_string),
             variables: BTreeMap::new(),
+            has_generation_blocks: num_blocks > 0,
         };
         template.with_date(Date::default())
     }
@@ -121,6 +138,16 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         variables: &Map<String, Json>,
     ) -> Result<String> {
+        self.print(NAME, messages, add_generation_prompt, variables)
+    }
+
+    fn print(
+        &self,
+        name: &str,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        variables: &Map<String, Json>,
+    ) -> Result<String> {
         let mut context = BTreeMap::new();
         for name in ["tools", "documents"] {
             context.insert(name.to_string(), Value::from(()));
@@ -132,9 +159,10 @@ impl ChatTemplate {
         }
         context.extend(self.variables.iter().map(|(name, value)| (name.clone(), value.clone())));
         context.extend(variables.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))));
-        context.insert("messages".into(), Value::from(Serde(messages)));
+        let shown: Vec<Shown> = messages.iter().map(Shown).collect();
+        context.insert("messages".into(), Value::from(Serde(shown)));
         context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
-        let template = self.environment.get_template(NAME).map_err(template_error)?;
+        let template = self.environment.get_template(name).map_err(template_error)?;
         template.render(Value::from(context)).map_err(template_error)
     }
 
@@ -143,20 +171,70 @@ impl ChatTemplate {
     /// It does what `continue_final_message` does in `transformers`: where the template trims the message, the text ends
     /// without white space. [`Error::Template`] if the conversation is empty or the template rewrites the message.
     pub fn render_prefill(&self, messages: &[Message]) -> Result<String> {
+        self.render_prefill_with(messages, &Map::new())
+    }
+
+    /// [`ChatTemplate::render_prefill`] with variables for this call alone, as for [`ChatTemplate::render_with`].
+    pub fn render_prefill_with(&self, messages: &[Message], variables: &Map<String, Json>) -> Result<String> {
         let refuse = |message: &str| Error::Template { message: message.to_string() };
         let Some((last, _)) = messages.split_last() else {
             return Err(refuse("there is no message to continue"));
         };
-        let mark = mark_absent_from(messages, &self.source);
+        let mark = mark_absent_from(messages, variables, &self.source);
         let mut marked = messages.to_vec();
         marked[messages.len() - 1].content = format!("{}{mark} ", last.content);
-        let text = self.render(&marked, false)?;
+        let text = self.render_with(&marked, false, variables)?;
         let written = last.content.trim_matches(python_text::is_space);
         let cut = text.rfind(&mark).filter(|_| text.contains(written));
         let cut = cut.ok_or_else(|| refuse("it rewrites the last message, so that message cannot be continued"))?;
         let (before, after) = text.split_at(cut);
         let kept = after[mark.len()..].starts_with(' ');
         Ok(if kept { before } else { before.trim_end_matches(python_text::is_space) }.to_string())
+    }
+
+    /// Whether the template says with `{% generation %}` blocks what the assistant writes.
+    pub fn has_generation_blocks(&self) -> bool {
+        self.has_generation_blocks
+    }
+
+    /// Bytes of `text`, a whole conversation as rendered with the same arguments, that generation blocks print, in their
+    /// order; empty blocks are left out.
+    ///
+    /// [`Error::Template`] where blocks stand inside each other or their text is changed after them, so that they mark
+    /// nothing.
+    pub(crate) fn generation_spans(
+        &self,
+        messages: &[Message],
+        variables: &Map<String, Json>,
+        text: &str,
+    ) -> Result<Vec<Range<usize>>> {
+        if !self.has_generation_blocks {
+            return Ok(Vec::new());
+        }
+        let marked = self.print(MARKED, messages, false, variables)?;
+        let refuse = || Error::Template {
+            message: "its generation blocks do not print whole pieces of the text, so they cannot say what is trained"
+                .into(),
+        };
+        let (mut plain, mut spans, mut open) = (String::with_capacity(marked.len()), Vec::new(), None);
+        for piece in marked.split_inclusive([OPEN, CLOSE]) {
+            let at = plain.len() + piece.trim_end_matches([OPEN, CLOSE]).len();
+            plain.push_str(piece.trim_end_matches([OPEN, CLOSE]));
+            match (piece.chars().next_back(), open) {
+                (Some(OPEN), None) => open = Some(at),
+                (Some(CLOSE), Some(start)) => {
+                    open = None;
+                    spans.push(start..at);
+                }
+                (Some(OPEN), Some(_)) | (Some(CLOSE), None) => return Err(refuse()),
+                _ => {}
+            }
+        }
+        if open.is_some() || plain != text {
+            return Err(refuse());
+        }
+        spans.retain(|span| !span.is_empty());
+        Ok(spans)
     }
 
     /// The template as given.
@@ -250,30 +328,68 @@ fn with_line_feeds(source: &str) -> String {
     source.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Letters that occur in none of the contents and not in the template.
-pub(crate) fn mark_absent_from(messages: &[Message], template: &str) -> String {
+/// Letters that occur nowhere in the messages, the variables and the template.
+pub(crate) fn mark_absent_from(messages: &[Message], variables: &Map<String, Json>, template: &str) -> String {
     let mut mark = "QXZJ".to_string();
-    while template.contains(&mark) || messages.iter().any(|message| message.content.contains(&mark)) {
+    let holds = |mark: &str| {
+        let holds = |text: &str| text.contains(mark);
+        holds(template) || in_object(variables, &holds) || messages.iter().any(|message| in_message(message, &holds))
+    };
+    while holds(&mark) {
         mark.push_str("KVWY");
     }
     mark
 }
 
-/// Turns `{% generation %}` into `{% if true %}` and its end into `{% endif %}`, white-space marks kept.
-fn without_generation_blocks(source: &str) -> String {
+/// A message as templates see it: without its weight, and a thought under both names that templates read, as in
+/// `transformers`.
+struct Shown<'a>(&'a Message);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let Message { role, content, reasoning_content, tool_calls, tool_call_id, name, weight: _ } = self.0;
+        serializer.collect_map(
+            [
+                reasoning_content.as_ref().map(|text| ("thinking", Part::Text(text))),
+                Some(("role", Part::Text(role.as_str()))),
+                Some(("content", Part::Text(content))),
+                reasoning_content.as_ref().map(|text| ("reasoning_content", Part::Text(text))),
+                (!tool_calls.is_empty()).then_some(("tool_calls", Part::Calls(tool_calls))),
+                tool_call_id.as_ref().map(|text| ("tool_call_id", Part::Text(text))),
+                name.as_ref().map(|text| ("name", Part::Text(text))),
+            ]
+            .into_iter()
+            .flatten(),
+        )
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part<'a> {
+    Text(&'a str),
+    Calls(&'a [ToolCall]),
+}
+
+/// Replaces `{% generation %}` and its end by other tags, white-space marks kept; with the number of blocks.
+fn replace_generation_blocks(source: &str, begin: &str, end: &str) -> (String, usize) {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
+    let mut num_blocks = 0;
     while let Some(start) = rest.find("{%") {
         let Some(length) = rest[start..].find("%}") else { break };
         let inside = &rest[start + 2..start + length];
         let word = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
         out.push_str(&rest[..start + 2]);
         match word {
-            "generation" => out.push_str(&inside.replace(word, "if true")),
-            "endgeneration" => out.push_str(&inside.replace(word, "endif")),
+            "generation" => {
+                num_blocks += 1;
+                out.push_str(&inside.replace(word, begin));
+            }
+            "endgeneration" => out.push_str(&inside.replace(word, end)),
             _ => out.push_str(inside),
         }
         rest = &rest[start + length..];
     }
-    out + rest
+    (out + rest, num_blocks)
 }

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use serde_json::{Map, Value as Json};
+
 use crate::error::{Error, Result};
 use crate::record::{Message, Role};
 use crate::tokenizer::Tokenizer;
@@ -12,7 +14,8 @@ use crate::tokenizer::Tokenizer;
 /// First of the private characters that may serve as marks.
 const FIRST_MARK: u32 = 0xF_0000;
 
-/// How text of special tokens inside a message is encoded. Variables of a template are trusted either way.
+/// How text of special tokens inside a message, or inside the columns of its row, is encoded. Variables that were given to
+/// the template itself are trusted either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ContentTokens {
     /// It becomes the token, as in `transformers`. A message may then end its own turn or speak as another role.
@@ -29,9 +32,10 @@ pub enum ContentTokens {
 /// Tokens with the bytes of the text that each covers.
 pub(crate) type Spans = Vec<(u32, Range<usize>)>;
 
-/// Messages in which every control token stands between marks.
+/// Messages and variables in which every control token stands between marks.
 pub(crate) struct Marked {
     pub(crate) messages: Vec<Message>,
+    pub(crate) variables: Map<String, Json>,
     /// With whether they are special, longest first.
     tokens: Vec<(String, bool)>,
     open: char,
@@ -39,24 +43,32 @@ pub(crate) struct Marked {
 }
 
 impl Marked {
-    /// Marks the control tokens in `messages`; `None` if there are none.
-    pub(crate) fn new(messages: &[Message], template: &str, tokenizer: &Tokenizer) -> Result<Option<Self>> {
+    /// Marks the control tokens in `messages` and `variables`; `None` if there are none.
+    pub(crate) fn new(
+        messages: &[Message],
+        variables: &Map<String, Json>,
+        template: &str,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<Self>> {
         let mut tokens: Vec<(String, bool)> = tokenizer
             .added_tokens()
             .filter(|(content, special)| *special || (template.contains(content) && !content.trim().is_empty()))
             .map(|(content, special)| (content.to_string(), special))
             .collect();
         tokens.sort_by_key(|(token, _)| std::cmp::Reverse(token.len()));
-        if !messages.iter().any(|message| tokens.iter().any(|(token, _)| message.content.contains(token.as_str()))) {
+        let any = |test: &dyn Fn(&str) -> bool| {
+            messages.iter().any(|message| in_message(message, test)) || in_object(variables, test)
+        };
+        if !any(&|text| tokens.iter().any(|(token, _)| text.contains(token.as_str()))) {
             return Ok(None);
         }
-        let unused = |mark: &char| !messages.iter().any(|message| message.content.contains(*mark));
-        let mut marks = (FIRST_MARK..).map_while(char::from_u32).filter(unused);
+        let mut marks = (FIRST_MARK..).map_while(char::from_u32).filter(|mark| !any(&|text| text.contains(*mark)));
         let (Some(open), Some(close)) = (marks.next(), marks.next()) else {
             return Err(Error::Template { message: "the messages use every private character".into() });
         };
-        let mut marked = Marked { messages: Vec::new(), tokens, open, close };
-        marked.messages = messages.iter().map(|message| Message::new(message.role, marked.mark(message))).collect();
+        let mut marked = Marked { messages: Vec::new(), variables: Map::new(), tokens, open, close };
+        marked.messages = messages.iter().map(|message| marked.mark_message(message)).collect();
+        marked.variables = marked.mark_object(variables, false);
         Ok(Some(marked))
     }
 
@@ -105,14 +117,39 @@ impl Marked {
         Ok(tokens)
     }
 
-    /// The content with its control tokens, leftmost and longest first, between marks.
-    fn mark(&self, message: &Message) -> String {
-        let is_control = |special: bool| special || message.role != Role::Assistant;
-        let mut out = String::with_capacity(message.content.len());
-        let mut rest = message.content.as_str();
+    fn mark_message(&self, message: &Message) -> Message {
+        let answer = message.role == Role::Assistant;
+        let mut marked = message.clone();
+        marked.content = self.mark(&message.content, answer);
+        marked.reasoning_content = message.reasoning_content.as_deref().map(|text| self.mark(text, answer));
+        for call in &mut marked.tool_calls {
+            call.function.name = self.mark(&call.function.name, answer);
+            call.function.arguments = self.mark_object(&call.function.arguments, answer);
+        }
+        marked
+    }
+
+    fn mark_object(&self, object: &Map<String, Json>, answer: bool) -> Map<String, Json> {
+        object.iter().map(|(key, value)| (self.mark(key, answer), self.mark_json(value, answer))).collect()
+    }
+
+    fn mark_json(&self, value: &Json, answer: bool) -> Json {
+        match value {
+            Json::String(text) => Json::String(self.mark(text, answer)),
+            Json::Array(items) => items.iter().map(|item| self.mark_json(item, answer)).collect(),
+            Json::Object(object) => Json::Object(self.mark_object(object, answer)),
+            Json::Null | Json::Bool(_) | Json::Number(_) => value.clone(),
+        }
+    }
+
+    /// The text with its control tokens, leftmost and longest first, between marks. In an answer those are the special
+    /// tokens.
+    fn mark(&self, text: &str, answer: bool) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
         while let Some(first) = rest.chars().next() {
             let length = match self.tokens.iter().find(|(token, _)| rest.starts_with(token.as_str())) {
-                Some((token, special)) if is_control(*special) => {
+                Some((token, special)) if *special || !answer => {
                     out.extend([self.open.to_string().as_str(), token, self.close.to_string().as_str()]);
                     token.len()
                 }
@@ -151,5 +188,26 @@ impl Marked {
         pieces.push((rest, false));
         pieces.retain(|(piece, _)| !piece.is_empty());
         pieces
+    }
+}
+
+/// Whether any text of the message passes.
+pub(crate) fn in_message(message: &Message, test: &dyn Fn(&str) -> bool) -> bool {
+    test(&message.content)
+        || message.reasoning_content.as_deref().is_some_and(test)
+        || message.tool_calls.iter().any(|call| test(&call.function.name) || in_object(&call.function.arguments, test))
+}
+
+/// Whether any text of the object, keys included, passes.
+pub(crate) fn in_object(object: &Map<String, Json>, test: &dyn Fn(&str) -> bool) -> bool {
+    object.iter().any(|(key, value)| test(key) || in_json(value, test))
+}
+
+fn in_json(value: &Json, test: &dyn Fn(&str) -> bool) -> bool {
+    match value {
+        Json::String(text) => test(text),
+        Json::Array(items) => items.iter().any(|item| in_json(item, test)),
+        Json::Object(object) => in_object(object, test),
+        Json::Null | Json::Bool(_) | Json::Number(_) => false,
     }
 }

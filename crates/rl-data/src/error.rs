@@ -169,6 +169,14 @@ pub enum Error {
         /// Index of the assistant message.
         message: usize,
     },
+    /// A conversation that begins with the assistant, under a template that needs something before it.
+    #[error(
+        "message 0: the chat template prints no prompt without a message before the answer ({reason}); begin with a user"
+    )]
+    AnswerFirst {
+        /// What the template engine said, or what the template raised.
+        reason: String,
+    },
     /// The end-of-turn token of a trained answer is not where the template puts it.
     #[error("message {message}: the end-of-turn text `{stop}` does not follow the answer, so it would not be trained")]
     StopNotCovered {
@@ -198,6 +206,45 @@ pub enum Error {
     )]
     Seam {
         /// Index of the message whose boundary is inside a token.
+        message: usize,
+    },
+    /// A call of a tool that the chat template does not print, so that it would be lost unseen.
+    #[error(
+        "message {message}: the chat template does not print its tool call; use a template of a model that calls tools"
+    )]
+    ToolCallNotPrinted {
+        /// Index of the assistant message.
+        message: usize,
+    },
+    /// A row brings tools, but the chat template prints the same without them.
+    #[error("the chat template prints nothing of the row's `tools`; use a template of a model that calls tools")]
+    ToolsNotPrinted,
+    /// The text begins twice with the template's first token.
+    #[error("the conversation begins twice with `{token}`; remove it from the first message or from the template")]
+    RepeatedFirstToken {
+        /// The token.
+        token: String,
+    },
+    /// Training by generation blocks with a template that has none.
+    #[error(
+        "the chat template has no {{% generation %}} blocks, so nothing would be trained; choose `train_on` assistant or \
+         a template with blocks"
+    )]
+    NoGenerationBlocks,
+    /// A weight of 1 on a message that is not the assistant's.
+    #[error("message {message}: weight 1 on a {role} message, but only answers are trained; remove it or train on all")]
+    WeightOfOther {
+        /// Index of the message.
+        message: usize,
+        /// Its role.
+        role: crate::record::Role,
+    },
+    /// A message of weight 0 that cannot be found in the text, while all other tokens are trained.
+    #[error(
+        "message {message}: the chat template rewrites it, so its weight 0 cannot be placed; train on answers alone"
+    )]
+    WeightNotPlaced {
+        /// Index of the message.
         message: usize,
     },
     /// A conversation without a message that could be trained.

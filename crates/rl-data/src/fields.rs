@@ -214,7 +214,7 @@ pub(crate) fn write_fields<S: Serializer, T: Serialize>(
 }
 
 pub(crate) fn as_json(messages: &[Message]) -> Option<Json> {
-    Some(messages.iter().map(|message| json!({ "role": message.role, "content": message.content })).collect())
+    Some(messages.iter().map(|message| json!(message)).collect())
 }
 
 impl<'de> Deserialize<'de> for Fields {

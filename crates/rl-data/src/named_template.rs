@@ -1,8 +1,9 @@
 //! Chat templates that come with the crate, for models that ship none.
 //!
-//! They are written for this crate and print what the published templates of the families print, for conversations of
-//! system, user and assistant messages. What they leave out (tools, documents and, but for `chatml` and `smollm2`,
-//! tool messages) they refuse with an [`Error::Template`]. Not here: templates of checkpoints (`chat_template`).
+//! They are written for this crate and print what the published templates of the families print; what they leave out they
+//! refuse with an [`Error::Template`]. Each marks the assistant's answers with `{% generation %}` blocks, end of turn
+//! included, so that a saved checkpoint can be trained on its answers in `transformers` and TRL too. Not here: templates
+//! of checkpoints (`chat_template`).
 
 use crate::chat_template::{CHATML, ChatTemplate};
 use crate::error::{Error, Result};
@@ -49,14 +50,15 @@ impl ChatTemplate {
     /// | --- | --- | --- |
     /// | `chatml` | ChatML does, no system message of its own | |
     /// | `smollm2` | SmolLM2-Instruct does, with its default system message | |
-    /// | `llama3` | Llama 3.1, 3.2 and 3.3 Instruct do, dates included | `date_string`, else the date of [`ChatTemplate::with_date`] |
-    /// | `qwen2.5` | Qwen2.5-Instruct does, with its default system message | |
-    /// | `qwen3` | the hybrid Qwen3 models do: thoughts of earlier turns are dropped | `enable_thinking` |
+    /// | `llama3` | Llama 3.1, 3.2 and 3.3 Instruct do, dates included | `tools`, `tools_in_user_message`; `date_string`, else the date of [`ChatTemplate::with_date`] |
+    /// | `qwen2.5` | Qwen2.5-Instruct does, with its default system message | `tools` |
+    /// | `qwen3` | the hybrid Qwen3 models do: thoughts of earlier turns are dropped | `tools`, `enable_thinking` |
     ///
     /// Llama 3.1 always prints 26 Jul 2024 unless `date_string` is set, and that is the default date here.
     ///
-    /// Tools and documents are refused by all, messages of role `tool` by `llama3`, `qwen2.5` and `qwen3`: the error is
-    /// [`Error::Template`]. The tokenizer must hold the family's special tokens, or `Renderer::new` refuses the pair.
+    /// Refused with [`Error::Template`] are documents by all; tools and their calls by `chatml` and `smollm2`; by `llama3`
+    /// more than one call in a message, built-in tools, and tools where the conversation does not begin with a user. The
+    /// tokenizer must hold the family's special tokens, or `Renderer::new` refuses the pair.
     pub fn named(name: &str) -> Result<Self> {
         let found = NAMED.iter().find(|named| named.name == name);
         let named = found.ok_or_else(|| Error::UnknownTemplate {

@@ -6,11 +6,12 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::Conversation;
 use crate::error::Result;
 use crate::preference_record::PreferenceRecord;
 use crate::prompt_record::PromptRecord;
 use crate::record::Message;
-use crate::render::{Example, Renderer};
+use crate::render::{Chat, Example, Renderer};
 use crate::unpaired_record::UnpairedRecord;
 
 /// What becomes of a row whose tokens merge over the seam between prompt and response, so that its ids differ from
@@ -86,11 +87,10 @@ impl UnpairedExample {
 impl Renderer {
     /// Both conversations of a pair as ids. Errors as for [`Renderer::example`].
     pub fn preference_example(&self, record: &PreferenceRecord, seams: Seams) -> Result<PreferenceExample> {
-        let mut prompt_ids = self.prompt_ids(&record.prompt)?;
-        let mut sides = [
-            self.response(&record.prompt, &record.chosen, seams)?,
-            self.response(&record.prompt, &record.rejected, seams)?,
-        ];
+        let prompt = Conversation::new(&record.prompt, &record.extra);
+        let mut prompt_ids = self.prompt_ids(prompt)?;
+        let mut sides =
+            [self.response(prompt, &record.chosen, seams)?, self.response(prompt, &record.rejected, seams)?];
         let merged_seam = share_prompt(&mut prompt_ids, &mut sides);
         let [chosen, rejected] = sides;
         Ok(PreferenceExample { prompt_ids, chosen, rejected, margin: record.margin, merged_seam })
@@ -98,8 +98,9 @@ impl Renderer {
 
     /// The conversation of a response with a verdict as ids. Errors as for [`Renderer::example`].
     pub fn unpaired_example(&self, record: &UnpairedRecord, seams: Seams) -> Result<UnpairedExample> {
-        let mut prompt_ids = self.prompt_ids(&record.prompt)?;
-        let mut sides = [self.response(&record.prompt, &record.completion, seams)?];
+        let prompt = Conversation::new(&record.prompt, &record.extra);
+        let mut prompt_ids = self.prompt_ids(prompt)?;
+        let mut sides = [self.response(prompt, &record.completion, seams)?];
         let merged_seam = share_prompt(&mut prompt_ids, &mut sides);
         let [completion] = sides;
         Ok(UnpairedExample { prompt_ids, completion, label: record.label, merged_seam })
@@ -107,7 +108,7 @@ impl Renderer {
 
     /// A prompt as ids.
     pub fn prompt_example(&self, record: &PromptRecord) -> Result<PromptExample> {
-        Ok(PromptExample { prompt_ids: self.prompt_ids(&record.prompt)? })
+        Ok(PromptExample { prompt_ids: self.prompt_ids(record)? })
     }
 
     /// [`Renderer::preference_example`] for many pairs in parallel, in their order, each with its own result.
@@ -126,9 +127,11 @@ impl Renderer {
     }
 
     /// Prompt and response, cut after the last trained token.
-    fn response(&self, prompt: &[Message], response: &[Message], seams: Seams) -> Result<Example> {
-        let messages = [prompt, response].concat();
-        let mut example = self.masked(&messages, |index| index >= prompt.len(), seams)?;
+    fn response(&self, prompt: Conversation, response: &[Message], seams: Seams) -> Result<Example> {
+        let messages = [prompt.messages, response].concat();
+        let variables = self.variables(&prompt.with_messages(&messages))?;
+        let chat = Chat { messages: &messages, variables: &variables };
+        let mut example = self.masked(chat, |index| index >= prompt.messages.len(), seams)?;
         let end = example.trainable.iter().rposition(|&flag| flag).map_or(0, |last| last + 1);
         example.keep(0..end);
         Ok(example)

@@ -2,6 +2,7 @@
 
 pub mod answer_scorer;
 pub mod generate;
+pub mod inspect;
 pub mod report;
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 mod batching;
 mod chat_templates;
 mod fixtures;
+mod masks;
 mod packing;
 mod parity;
 #[cfg(feature = "parquet")]
@@ -12,3 +13,4 @@ mod rendering;
 mod sources;
 mod streaming;
 mod tokens;
+mod trainability;

@@ -150,12 +150,7 @@ fn a_merged_seam_is_refused_or_given_to_the_response() {
 
     // They are counted where they are kept.
     let pairs = [PreferenceRecord::new("hi", "\n\nx", "y"), PreferenceRecord::new("hi", "x", "y")];
-    let policy = SelectionPolicy {
-        max_length: 64,
-        too_long: Truncation::Error,
-        unusable: Unusable::Error,
-        max_prompt_share: None,
-    };
+    let policy = SelectionPolicy::new(64, Truncation::Error, Unusable::Error);
     let selected = select(MERGING.preference_examples(&pairs, Seams::Response), &policy).unwrap();
     assert_eq!((selected.report.kept, selected.report.merged_seams), (2, 1));
 }
@@ -163,7 +158,7 @@ fn a_merged_seam_is_refused_or_given_to_the_response() {
 #[test]
 fn a_prompt_that_splits_otherwise_before_a_letter_is_a_merged_seam_too() {
     // The header ends in two line breaks: one token at the end of a text, two before a letter.
-    let source = CHATML.replace("+ '\\n' +", "+ '\\n\\n' +").replace("assistant\\n'", "assistant\\n\\n'");
+    let source = CHATML.replace("['role'] + '\\n'", "['role'] + '\\n\\n'").replace("assistant\\n'", "assistant\\n\\n'");
     let renderer = MERGING.clone().with_template(ChatTemplate::new(source, None, None).unwrap()).unwrap();
     let pair = PreferenceRecord::new("hi", "x", "24");
     assert!(matches!(renderer.preference_example(&pair, Seams::Error), Err(Error::Seam { .. })));
@@ -176,7 +171,7 @@ fn a_prompt_that_splits_otherwise_before_a_letter_is_a_merged_seam_too() {
 }
 
 fn policy(max_length: usize, too_long: Truncation, max_prompt_share: Option<f64>) -> SelectionPolicy {
-    SelectionPolicy { max_length, too_long, unusable: Unusable::Drop, max_prompt_share }
+    SelectionPolicy { max_prompt_share, ..SelectionPolicy::new(max_length, too_long, Unusable::Drop) }
 }
 
 /// A pair with `prompt` shared tokens and as many trained tokens on each side as its lists hold.
@@ -422,7 +417,9 @@ proptest! {
             let white = |c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c);
             let answer = if *name == "llama3_like" { chosen.trim_matches(white) } else { &chosen };
             let text = renderer.tokenizer().decode(&trained, true).unwrap();
-            prop_assert_eq!(text, answer, "{}", name);
+            // Its tokenizer composes characters (NFC), and so some of the answer's may be written otherwise.
+            let composed = renderer.tokenizer().encode(answer).unwrap();
+            prop_assert_eq!(text, renderer.tokenizer().decode(&composed, true).unwrap(), "{}", name);
         }
     }
 }

@@ -184,7 +184,7 @@ fn ids_that_sampling_would_not_see_are_refused() {
 
     // A header that ends in `\n\n`: ByteLevel's pattern makes it one token at the end of a text and two before a
     // letter, so the ids differ although no token straddles the seam.
-    let source = CHATML.replace("+ '\\n' +", "+ '\\n\\n' +").replace("assistant\\n'", "assistant\\n\\n'");
+    let source = CHATML.replace("['role'] + '\\n'", "['role'] + '\\n\\n'").replace("assistant\\n'", "assistant\\n\\n'");
     let double = Renderer::new(tokenizer, ChatTemplate::new(source, None, None).unwrap()).unwrap();
     let error = double.example(&ask("x"), TrainOn::Assistant).unwrap_err();
     assert!(matches!(error, Error::Seam { message: 1 }), "{error}");
