@@ -21,6 +21,12 @@ pub enum Workload {
     /// `useful_tokens_per_second` of the median step after the warm-up, `peak_bytes`, and for SFT, DPO and the reward
     /// model the loss of every step, the warm-up included.
     Trainers,
+    /// Conversations to packed batches: rows per second, peak memory and the time to the first batch.
+    ///
+    /// Both sides print `first_batch_seconds` (from the start of the process, by the kernel's clock), `rows_per_second` from
+    /// reading the tokenizer to the last batch, `peak_bytes` of all their processes together, and the numbers of rows,
+    /// batches, tokens and targets, which must agree.
+    Data,
 }
 
 /// Who runs a job.
@@ -65,6 +71,11 @@ const PADDED_REWARD_BYTES: u64 = 11_000_000_000;
 const PACKED_STEP_BYTES: u64 = 9_000_000_000;
 pub const START: &str = "start_seconds";
 const PEAK: &str = "peak_bytes";
+const ROWS_PER_SECOND: &str = "rows_per_second";
+/// Time from the start of the process to the first batch.
+pub const FIRST_BATCH: &str = "first_batch_seconds";
+/// What both sides of [`Workload::Data`] must agree on.
+pub const DATA_COUNTS: [&str; 5] = ["rows", "kept_rows", "batches", "trained_on", "targets"];
 
 const fn job(
     workload: Workload,
@@ -106,7 +117,14 @@ pub const JOBS: &[Job] = &[
     trainer(Side::Peer, "trainer-grpo", "TRL's GRPOTrainer", PACKED_STEP_BYTES),
     trainer(Side::Ours, "trainer-rloo", "RLOO, 4 x 8 answers", PACKED_STEP_BYTES),
     trainer(Side::Peer, "trainer-rloo", "TRL's RLOOTrainer", PACKED_STEP_BYTES),
+    data(Side::Ours, "data", "a stream"),
+    data(Side::Peer, "data", "`map` over processes"),
+    data(Side::Peer, "data-streaming", "an `IterableDataset`"),
 ];
+
+const fn data(side: Side, name: &'static str, what: &'static str) -> Job {
+    job(Workload::Data, side, name, what, ROWS_PER_SECOND, GENERATION_BYTES)
+}
 
 const fn trainer(side: Side, name: &'static str, what: &'static str, needs_bytes: u64) -> Job {
     job(Workload::Trainers, side, name, what, USEFUL, needs_bytes)
@@ -183,13 +201,20 @@ pub const TRAINER_COMPARISONS: &[Comparison] = &[
     less("RLOO, start", START, "trainer-rloo", &["trainer-rloo"], 5.0),
 ];
 
+/// The table of data.
+pub const DATA_COMPARISONS: &[Comparison] = &[
+    faster("chat rows", ROWS_PER_SECOND, "data", &["data", "data-streaming"], 3.0),
+    less("chat rows, peak memory", PEAK, "data", &["data", "data-streaming"], 2.0),
+    less("chat rows, first batch", FIRST_BATCH, "data", &["data", "data-streaming"], 5.0),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_comparison_names_jobs_that_exist() {
-        for comparison in COMPARISONS.iter().chain(TRAINER_COMPARISONS) {
+        for comparison in COMPARISONS.iter().chain(TRAINER_COMPARISONS).chain(DATA_COMPARISONS) {
             let exists = |side: Side, name: &str| JOBS.iter().any(|job| job.side == side && job.name == name);
             assert!(exists(Side::Ours, comparison.ours), "{}", comparison.ours);
             for peer in comparison.peers {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::model::{Model, Name};
@@ -24,6 +24,8 @@ use results::{Measured, Results};
 const FOLDER: &str = "runs/bench";
 /// Starts of a trainer whose median counts.
 const COUNTED_STARTS: usize = 3;
+/// Conversations that data is measured on.
+const ROWS: u32 = 100_000;
 /// More than this many cores' worth of other programs makes the numbers rough.
 const QUIET_CORES: f64 = 0.1;
 
@@ -45,6 +47,7 @@ Examples:
   cargo xtask bench                                       everything
   cargo xtask bench decode --repeats 1                    a first look
   cargo xtask bench trainers                              the trainers beside TRL's
+  cargo xtask bench data --rows 10000                     chat data to batches, a first look; needs no libtorch
   cargo xtask bench --workload train --no-peer            ours only, against the peer's numbers of before
   cargo xtask bench --render-only                         the page again from the numbers that are there")]
 pub struct Bench {
@@ -60,6 +63,9 @@ pub struct Bench {
     /// Threads of one tensor operation, on both sides.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: u32,
+    /// Conversations of the generated set that `data` reads.
+    #[arg(long, default_value_t = ROWS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: u32,
     /// Run ours only.
     #[arg(long)]
     pub no_peer: bool,
@@ -70,7 +76,7 @@ pub struct Bench {
     #[arg(long, value_name = "FOLDER", default_value = "docs")]
     pub out: PathBuf,
     /// Measure nothing; write the page and the picture from benchmarks.json.
-    #[arg(long, conflicts_with_all = ["named", "workload", "repeats", "threads", "no_peer", "python"])]
+    #[arg(long, conflicts_with_all = ["named", "workload", "repeats", "threads", "rows", "no_peer", "python"])]
     pub render_only: bool,
 }
 
@@ -78,17 +84,28 @@ impl Bench {
     pub fn run(&self, workspace: &Workspace) -> Result<()> {
         let out = workspace.root.join(&self.out);
         let old = Results::read(&out.join("benchmarks.json"))?;
-        crate::setup::ensure(workspace)?;
-        let program = build(workspace)?;
+        let chosen = self.chosen();
+        // Data needs no libtorch, so who measures that alone need not build anything on it.
+        let has_models = self.render_only || chosen.iter().any(|job| job.workload != Workload::Data);
+        let program = if has_models {
+            crate::setup::ensure(workspace)?;
+            Some(build(workspace, ["-p", "rl-examples", "--bin", "measure"], "measure")?)
+        } else {
+            None
+        };
         if self.render_only {
             let results = old.with_context(|| format!("{} has no benchmarks.json yet", out.display()))?;
-            return write(results, &program, &out);
+            return write(results, program.as_deref(), &out);
         }
         Model { name: Name::Smollm2, force: false }.run(workspace)?;
-        let chosen = self.chosen();
+        let data_program = if chosen.iter().any(|job| job.workload == Workload::Data) {
+            Some(build(workspace, ["-p", "rl-data", "--example", "measure"], "measure-data")?)
+        } else {
+            None
+        };
         let has_peer = chosen.iter().any(|job| job.side == Side::Peer);
         let python = if has_peer { Some(peer::python(workspace, self.python.as_deref())?) } else { None };
-        let bench = Runner::new(workspace, program, python, self.threads)?;
+        let bench = Runner::new(workspace, program, python, self.threads)?.with_data(data_program, self.rows)?;
 
         let mut results = Results::new(Machine::this()?, self.threads as usize);
         let total = chosen.len() * self.repeats as usize;
@@ -109,7 +126,7 @@ impl Bench {
                 );
             }
         }
-        write(results, &bench.program, &out)
+        write(results, bench.program.as_deref(), &out)
     }
 
     fn workloads(&self) -> Vec<Workload> {
@@ -134,6 +151,9 @@ impl Bench {
         if self.threads != 2 {
             words.push(format!("--threads {}", self.threads));
         }
+        if self.rows != ROWS {
+            words.push(format!("--rows {}", self.rows));
+        }
         if self.no_peer {
             words.push("--no-peer".into());
         }
@@ -144,7 +164,10 @@ impl Bench {
 /// What every job needs.
 struct Runner {
     folder: PathBuf,
-    program: PathBuf,
+    /// None where data alone is measured.
+    program: Option<PathBuf>,
+    /// The program that prepares data, and the conversations it reads; none where data is not measured.
+    data: Option<(PathBuf, PathBuf)>,
     inputs: PathBuf,
     trainer_inputs: PathBuf,
     model: PathBuf,
@@ -155,17 +178,30 @@ struct Runner {
 }
 
 impl Runner {
-    fn new(workspace: &Workspace, program: PathBuf, python: Option<PathBuf>, threads: u32) -> Result<Self> {
+    fn new(workspace: &Workspace, program: Option<PathBuf>, python: Option<PathBuf>, threads: u32) -> Result<Self> {
         let folder = workspace.root.join(FOLDER);
         let (inputs, model) = (folder.join("inputs.json"), workspace.root.join("data/models/smollm2-135m"));
-        process::run(Command::new(&program).args(["prepare", "--model"]).arg(&model).arg("--out").arg(&inputs))?;
+        if let Some(program) = &program {
+            process::run(Command::new(program).args(["prepare", "--model"]).arg(&model).arg("--out").arg(&inputs))?;
+        }
         let config = workspace.root.join(".cargo/config.toml");
         let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
         let mut environment = cargo_environment(&text).with_context(|| format!("{}", config.display()))?;
         environment.push(("OMP_NUM_THREADS".into(), threads.to_string()));
         let scripts = peer::scripts(workspace);
         let trainer_inputs = scripts.join("trainers.json");
-        Ok(Self { folder, program, inputs, trainer_inputs, model, python, scripts, threads, environment })
+        let data = None;
+        Ok(Self { folder, program, data, inputs, trainer_inputs, model, python, scripts, threads, environment })
+    }
+
+    /// Makes the conversations that `program` is measured on.
+    fn with_data(mut self, program: Option<PathBuf>, rows: u32) -> Result<Self> {
+        if let Some(program) = program {
+            let file = self.folder.join("chat.jsonl");
+            process::run(Command::new(&program).arg("rows").arg(&self.model).arg(rows.to_string()).arg(&file))?;
+            self.data = Some((program, file));
+        }
+        Ok(self)
     }
 
     /// Runs one job and reads what it printed. Trainers are also started a few times for the time that takes: the job
@@ -194,22 +230,11 @@ impl Runner {
             "{} takes up to {need} of memory and {has} are free; close programs, or choose another workload",
             job.name
         );
-        let mut command = match (job.side, &self.python) {
-            (Side::Ours, _) => {
-                let mut command = Command::new(&self.program);
-                command.arg("run");
-                command
-            }
-            (Side::Peer, Some(python)) => {
-                let mut command = Command::new(python);
-                command.arg("-B").arg(self.scripts.join("measure.py"));
-                command
-            }
-            (Side::Peer, None) => bail!("no Python was prepared for {}", job.name),
+        let mut command = match job.side {
+            Side::Ours => self.ours(job)?,
+            Side::Peer => self.peer(job)?,
         };
-        let inputs = if job.workload == Workload::Trainers { &self.trainer_inputs } else { &self.inputs };
-        command.arg("--inputs").arg(inputs).arg("--model").arg(&self.model);
-        command.args(["--threads", &self.threads.to_string(), "--job", job.name]).args(more);
+        command.args(more);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         // Models and data are local files; nothing may wait for a network.
         command.envs([("HF_HUB_OFFLINE", "1"), ("HF_DATASETS_OFFLINE", "1")]);
@@ -229,11 +254,46 @@ impl Runner {
         measured.values.insert(machine::ELSEWHERE.into(), elsewhere);
         Ok(measured)
     }
+
+    /// Our command for a job.
+    fn ours(&self, job: &Job) -> Result<Command> {
+        let missing = || format!("no program was built for {}", job.name);
+        if job.workload == Workload::Data {
+            let (program, rows) = self.data.as_ref().with_context(missing)?;
+            let mut command = Command::new(program);
+            command.arg("run").arg(&self.model).arg(self.threads.to_string()).arg(rows);
+            return Ok(command);
+        }
+        let mut command = Command::new(self.program.as_ref().with_context(missing)?);
+        command.arg("run");
+        self.shared_arguments(&mut command, job);
+        Ok(command)
+    }
+
+    /// The peer's command for a job.
+    fn peer(&self, job: &Job) -> Result<Command> {
+        let python = self.python.as_ref().with_context(|| format!("no Python was prepared for {}", job.name))?;
+        let script = if job.workload == Workload::Data { "chat_data.py" } else { "measure.py" };
+        let mut command = Command::new(python);
+        command.arg("-B").arg(self.scripts.join(script));
+        self.shared_arguments(&mut command, job);
+        Ok(command)
+    }
+
+    fn shared_arguments(&self, command: &mut Command, job: &Job) {
+        let inputs = match (job.workload, &self.data) {
+            (Workload::Trainers, _) => &self.trainer_inputs,
+            (Workload::Data, Some((_, rows))) => rows,
+            _ => &self.inputs,
+        };
+        command.arg("--inputs").arg(inputs).arg("--model").arg(&self.model);
+        command.args(["--threads", &self.threads.to_string(), "--job", job.name]);
+    }
 }
 
-/// Builds the measuring program and copies it, so that a build meanwhile does not change what is measured.
-fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let mut cargo = workspace.cargo(["build", "--release", "-p", "rl-examples", "--bin", "measure"]);
+/// Builds a measuring program and copies it, so that a build meanwhile does not change what is measured.
+fn build(workspace: &Workspace, target: [&str; 4], name: &str) -> Result<PathBuf> {
+    let mut cargo = workspace.cargo(["build", "--release"].into_iter().chain(target));
     eprintln!("$ {}", process::shown(&cargo));
     let output = cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit()).output();
     let output = output.context("cargo cannot be run; install it with rustup")?;
@@ -241,7 +301,7 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
     let built = executable(&String::from_utf8_lossy(&output.stdout)).context("cargo names no program it built")?;
     let folder = workspace.root.join(FOLDER);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot write {}", folder.display()))?;
-    let copy = folder.join("measure");
+    let copy = folder.join(name);
     std::fs::copy(&built, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
     Ok(copy)
 }
@@ -261,7 +321,7 @@ fn cargo_environment(config: &str) -> Result<Vec<(String, String)>> {
 }
 
 /// Writes the three files.
-fn write(mut results: Results, program: &Path, out: &Path) -> Result<()> {
+fn write(mut results: Results, program: Option<&Path>, out: &Path) -> Result<()> {
     results.compare();
     let (data, text, figure) =
         (out.join("benchmarks.json"), out.join("benchmarks.md"), out.join("figures/benchmarks.svg"));
@@ -273,7 +333,8 @@ fn write(mut results: Results, program: &Path, out: &Path) -> Result<()> {
     std::fs::create_dir_all(out.join("figures")).with_context(|| format!("cannot write {}", out.display()))?;
     replace(&data, &(serde_json::to_string(&results)? + "\n"))?;
     replace(&text, &page::render(&results, &old))?;
-    if results.rows.iter().any(|row| row.ratio.is_some()) {
+    // Without the program nothing that the picture shows was measured.
+    if let Some(program) = program.filter(|_| results.rows.iter().any(|row| row.ratio.is_some())) {
         process::run(Command::new(program).arg("figure").arg("--page").arg(&data).arg("--out").arg(&figure))?;
     }
     println!("{}", text.display());
@@ -319,6 +380,8 @@ mod tests {
         assert_eq!(trainers, both.collect::<Vec<_>>());
         assert_eq!(names(&["--workload", "trainers"]), trainers);
         assert_eq!(names(&["trainers", "rollout", "--no-peer"]).len(), 6);
+        assert_eq!(names(&["data", "--rows", "10"]), ["ours data", "peer data", "peer data-streaming"]);
+        assert!(parse(&["data", "--rows", "0"]).is_err());
         assert!(parse(&["trainer"]).is_err());
         assert!(parse(&["trainers", "--render-only"]).is_err());
         assert!(parse(&["--repeats", "0"]).is_err());
@@ -328,8 +391,8 @@ mod tests {
     #[test]
     fn the_page_shows_what_was_typed() {
         assert_eq!(parse(&["--python", "/somewhere/python"]).unwrap().typed(), "cargo xtask bench");
-        let words = ["--workload", "decode", "--repeats", "1", "--threads", "4", "--no-peer"];
-        let typed = "cargo xtask bench decode --repeats 1 --threads 4 --no-peer";
+        let words = ["--workload", "data", "--repeats", "1", "--threads", "4", "--rows", "10", "--no-peer"];
+        let typed = "cargo xtask bench data --repeats 1 --threads 4 --rows 10 --no-peer";
         assert_eq!(parse(&words).unwrap().typed(), typed);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::jobs::{BACKWARD_BYTES, JOBS, Side, Workload};
+use super::jobs::{BACKWARD_BYTES, DATA_COUNTS, FIRST_BATCH, JOBS, Side, Workload};
 use super::machine::ELSEWHERE;
 use super::results::{JobResult, Results, Row, Spread};
 
@@ -59,6 +59,12 @@ Each job is a process of its own, ours and the peer's in turn, and so again in e
   sides; a step is sampling, reward (the share of different ids), forward, backward and update; RLOO has a reference
   in its reward. TRL samples all 32 answers together and trains 8 at a time, an end token forced at each answer's
   length; useful tokens are those of the answers.
+- **data**: conversations made up by `crates/rl-data/examples/measure` as JSON Lines: read, chat template, tokens of
+  SmolLM2, mask of the assistant's tokens, those above 2 048 tokens left out, packed by best-fit decreasing 1 000 at a
+  time into rows of 2 048. The peer is `datasets` with transformers' fast tokenizer and TRL's packing and collator, once
+  with `map` over processes, as many as threads, and once streaming in one process. Rows per second run from the reading of
+  the tokenizer to the last batch; the first batch counts from the start of the process. Memory is that of all processes
+  of a side: the peer's as a sampled sum of proportional shares (PSS), ours as the kernel's peak (VmHWM).
 ";
 
 /// The page; `old` is the page that it replaces.
@@ -98,6 +104,7 @@ pub fn render(results: &Results, old: &str) -> String {
     page += &agreement(results);
     page += &memory(results);
     page += &trainers(results);
+    page += &data(results);
     page += "\n";
     page += KEPT_START;
     page += kept(old).unwrap_or(KEPT_EMPTY);
@@ -211,6 +218,32 @@ fn trainers(results: &Results) -> String {
     lines
 }
 
+/// Conversations to batches beside the Python libraries, and whether both made the same batches.
+fn data(results: &Results) -> String {
+    if results.data_rows.is_empty() {
+        return String::new();
+    }
+    let mut lines = format!("\n## Data\n\nConversations to packed batches.\n\n{TABLE}");
+    for row in &results.data_rows {
+        lines += &comparison_line(row);
+    }
+    if let Some(first) = results.spread(Side::Ours, "data", FIRST_BATCH) {
+        let (seconds, verdict) = (first.median, if first.median <= 1.0 { "reached" } else { "missed" });
+        let _ =
+            write!(lines, "\nOur first batch came {seconds:.2} s after the start; the aim is one second: {verdict}.\n");
+    }
+    let jobs = jobs_of(Workload::Data, results);
+    for count in DATA_COUNTS {
+        let found: Vec<String> = jobs
+            .iter()
+            .filter_map(|job| Some((job, Spread::of(job.values.get(count)?)?.median)))
+            .map(|(job, median)| format!("{} `{}` {median}", job.side, job.name))
+            .collect();
+        let _ = write!(lines, "\n- {}: {}", count.replace('_', " "), found.join(", "));
+    }
+    lines + "\n"
+}
+
 /// The memory of a step at two vocabularies.
 fn memory(results: &Results) -> String {
     let mut lines = String::new();
@@ -262,6 +295,8 @@ fn unit(metric: &str) -> (&'static str, f64, usize) {
         ("GB", 1e9, 2)
     } else if metric.ends_with("tokens_per_second") {
         ("tokens/s", 1.0, 1)
+    } else if metric == "rows_per_second" {
+        ("rows/s", 1.0, 0)
     } else if metric == ELSEWHERE {
         ("cores", 1.0, 2)
     } else if metric.ends_with("seconds") {
@@ -322,7 +357,13 @@ mod tests {
             (Side::Peer, r#"{"useful_tokens_per_second": 64.0, "start_seconds": 8.0}"#, r#""losses": [0.75, 0.625]"#),
         ];
         let trainers = trainers.map(|(side, values, more)| (side, "trainer-dpo", values, more));
-        for (side, name, values, more) in lines.into_iter().chain(trainers) {
+        let data = [
+            (Side::Ours, "data", r#"{"rows_per_second": 900.4, "first_batch_seconds": 0.25, "rows": 10}"#),
+            (Side::Peer, "data", r#"{"rows_per_second": 300.0, "first_batch_seconds": 20.0, "rows": 10}"#),
+            (Side::Peer, "data-streaming", r#"{"rows_per_second": 200.0, "first_batch_seconds": 5.0, "rows": 10}"#),
+        ];
+        let data = data.map(|(side, name, values)| (side, name, values, r#""losses": []"#));
+        for (side, name, values, more) in lines.into_iter().chain(trainers).chain(data) {
             let line = format!(r#"{{"values": {values}, {more}, "versions": {{"torch": "2.11.0"}}}}"#);
             results.add(side, name, "cargo xtask bench", Measured::from_output(&line).unwrap());
         }
@@ -359,6 +400,18 @@ mod tests {
                 "| DPO, start | s | 0.50 (0.50 to 0.50) | 8.00 (8.00 to 8.00) `trainer-dpo` | 16.00x | 5.0x | reached |",
             ]
         );
+        assert_eq!(
+            lines_with(&page, "| chat rows"),
+            [
+                "| chat rows | rows/s | 900 (900 to 900) | 300 (300 to 300) `data` | 3.00x | 3.0x | reached |",
+                "| chat rows, first batch | s | 0.25 (0.25 to 0.25) | 5.00 (5.00 to 5.00) `data-streaming` | 20.00x | 5.0x | reached |",
+            ]
+        );
+        assert_eq!(
+            lines_with(&page, "Our first batch"),
+            ["Our first batch came 0.25 s after the start; the aim is one second: reached."]
+        );
+        assert_eq!(lines_with(&page, "- rows"), ["- rows: ours `data` 10, peer `data` 10, peer `data-streaming` 10"]);
         assert_eq!(lines_with(&page, "| vocabulary"), ["| vocabulary 8 192 | 80 | 300 | 20 | 67 |"]);
         assert_eq!(
             lines_with(&page, "| peer | `train-trl`"),

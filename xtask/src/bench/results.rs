@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::jobs::{Better, COMPARISONS, Comparison, Side, TRAINER_COMPARISONS};
+use super::jobs::{Better, COMPARISONS, Comparison, DATA_COMPARISONS, Side, TRAINER_COMPARISONS};
 use super::machine::Machine;
 
 /// One line that a measuring program printed.
@@ -54,6 +54,9 @@ pub struct Results {
     /// The same of the trainers.
     #[serde(default)]
     pub trainer_rows: Vec<Row>,
+    /// The same of data.
+    #[serde(default)]
+    pub data_rows: Vec<Row>,
 }
 
 /// All repeats of one job.
@@ -118,6 +121,7 @@ impl Results {
             jobs: Vec::new(),
             rows: Vec::new(),
             trainer_rows: Vec::new(),
+            data_rows: Vec::new(),
         }
     }
 
@@ -172,10 +176,11 @@ impl Results {
         left_behind
     }
 
-    /// Makes `rows` and `trainer_rows` from `jobs`.
+    /// Makes `rows`, `trainer_rows` and `data_rows` from `jobs`.
     pub fn compare(&mut self) {
         self.rows = COMPARISONS.iter().filter_map(|comparison| self.row(comparison)).collect();
         self.trainer_rows = TRAINER_COMPARISONS.iter().filter_map(|comparison| self.row(comparison)).collect();
+        self.data_rows = DATA_COMPARISONS.iter().filter_map(|comparison| self.row(comparison)).collect();
     }
 
     /// Median and range of a metric of a job that was run.

@@ -28,7 +28,7 @@ pub struct RouteSet {
 
 #[derive(Debug, Clone)]
 enum Routes {
-    Synthetic(Synthetic),
+    Synthetic(Box<Synthetic>),
     Listed(Vec<Route>),
 }
 
@@ -38,10 +38,11 @@ impl RouteSet {
     /// # Errors
     /// [`Error::Config`] for impossible synthetic routes; [`Error::RouteFile`] naming the file, the route and what is wrong.
     pub fn shared(config: &VirlConfig) -> Result<Arc<RouteSet>> {
-        static FOLDERS: LazyLock<Mutex<HashMap<(PathBuf, bool), Arc<RouteSet>>>> = LazyLock::new(Mutex::default);
+        type Folders = HashMap<(PathBuf, bool), Arc<RouteSet>>;
+        static FOLDERS: LazyLock<Mutex<Folders>> = LazyLock::new(Mutex::default);
         match &config.routes {
             RouteSource::Synthetic(routes) => {
-                Ok(Arc::new(RouteSet { routes: Routes::Synthetic(Synthetic::new(routes)?), panoramas: None }))
+                Ok(Arc::new(RouteSet { routes: Routes::Synthetic(Box::new(Synthetic::new(routes)?)), panoramas: None }))
             }
             RouteSource::Folder(folder) => {
                 let key = (folder.path.clone(), config.relocation);
