@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod chat_record;
 pub mod chat_template;
 pub mod control_text;
 pub mod date;

@@ -2,10 +2,7 @@
 //!
 //! Not here: how a conversation becomes text (`chat_template`) or token ids (`render`).
 
-use serde::{Deserialize, Serialize, Serializer};
-
-use crate::error::{Error, Result};
-use crate::fields::{Fields, check_response, write_fields};
+use serde::{Deserialize, Serialize};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,7 +72,7 @@ impl Message {
 
 /// A conversation with whatever else its line of the file says.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "crate::fields::Fields")]
 pub struct ChatRecord {
     /// The turns in order.
     pub messages: Vec<Message>,
@@ -87,36 +84,6 @@ impl ChatRecord {
     /// A record without further fields.
     pub fn new(messages: Vec<Message>) -> Self {
         ChatRecord { messages, extra: serde_json::Map::new() }
-    }
-
-    /// Reads a row whose field `messages` is a list. [`Error::Field`] names the field and what is wrong with it.
-    pub fn from_fields(mut fields: Fields) -> Result<Self> {
-        let messages = fields.take_messages("messages")?.ok_or_else(|| fields.absent("messages"))?;
-        Ok(ChatRecord { messages, extra: fields.0 })
-    }
-
-    /// Reads a row whose fields `prompt` and `completion` are each text or messages: the conversation of both.
-    pub fn from_prompt_and_completion(mut fields: Fields) -> Result<Self> {
-        let mut messages = fields.take_prompt("prompt")?.ok_or_else(|| fields.absent("prompt"))?;
-        let completion = fields.take_text("completion")?.ok_or_else(|| fields.absent("completion"))?;
-        let completion = completion.into_messages(Role::Assistant);
-        check_response("completion", &completion)?;
-        messages.extend(completion);
-        Ok(ChatRecord { messages, extra: fields.0 })
-    }
-}
-
-impl Serialize for ChatRecord {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        write_fields(&[("messages", Some(&self.messages))], &self.extra, serializer)
-    }
-}
-
-impl TryFrom<Fields> for ChatRecord {
-    type Error = Error;
-
-    fn try_from(fields: Fields) -> Result<Self> {
-        ChatRecord::from_fields(fields)
     }
 }
 
