@@ -142,10 +142,8 @@ fn message_from(mut fields: Map<String, Json>) -> std::result::Result<Message, S
         fields.insert("content".to_owned(), text.unwrap_or(Json::Null));
     }
     for name in ["role", "content"] {
-        match fields.get(name) {
-            Some(Json::String(_)) => {}
-            None => return Err(format!("`{name}` is missing or null")),
-            Some(other) => return Err(format!("`{name}` must be text, found {}", describe(other))),
+        if let Some(other) = fields.get(name).filter(|value| !value.is_string()) {
+            return Err(format!("`{name}` must be text, found {}", describe(other)));
         }
     }
     serde_json::from_value(Json::Object(fields)).map_err(|problem| problem.to_string())

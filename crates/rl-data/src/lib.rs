@@ -3,6 +3,7 @@
 pub mod batches;
 mod best_fit;
 mod byte_level;
+mod chat_record;
 pub mod chat_template;
 pub mod control_text;
 pub mod conversation;

@@ -7,8 +7,6 @@ use std::borrow::Cow;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::error::Error;
-use crate::fields::{Fields, check_response, write_fields};
 use crate::tool_call::ToolCall;
 
 /// Who speaks.
@@ -220,7 +218,7 @@ fn once<T, E: serde::de::Error>(name: &'static str, slot: &mut Option<T>, value:
 
 /// A conversation with whatever else its line of the file says.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "crate::fields::Fields")]
 pub struct ChatRecord {
     /// The turns in order.
     pub messages: Vec<Message>,
@@ -232,36 +230,6 @@ impl ChatRecord {
     /// A record without further fields.
     pub fn new(messages: Vec<Message>) -> Self {
         ChatRecord { messages, extra: serde_json::Map::new() }
-    }
-
-    /// Reads a row whose field `messages` is a list. [`Error::Field`] names the field and what is wrong with it.
-    pub fn from_fields(mut fields: Fields) -> Result<Self, Error> {
-        let messages = fields.take_messages("messages")?.ok_or_else(|| fields.absent("messages"))?;
-        Ok(ChatRecord { messages, extra: fields.0 })
-    }
-
-    /// Reads a row whose fields `prompt` and `completion` are each text or messages: the conversation of both.
-    pub fn from_prompt_and_completion(mut fields: Fields) -> Result<Self, Error> {
-        let mut messages = fields.take_prompt("prompt")?.ok_or_else(|| fields.absent("prompt"))?;
-        let completion = fields.take_text("completion")?.ok_or_else(|| fields.absent("completion"))?;
-        let completion = completion.into_messages(Role::Assistant);
-        check_response("completion", &completion)?;
-        messages.extend(completion);
-        Ok(ChatRecord { messages, extra: fields.0 })
-    }
-}
-
-impl Serialize for ChatRecord {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        write_fields(&[("messages", Some(&self.messages))], &self.extra, serializer)
-    }
-}
-
-impl TryFrom<Fields> for ChatRecord {
-    type Error = Error;
-
-    fn try_from(fields: Fields) -> Result<Self, Error> {
-        ChatRecord::from_fields(fields)
     }
 }
 

@@ -160,11 +160,11 @@ impl<R: Record> Records<R> {
     fn record(&self, row: Row) -> Result<Vec<R>> {
         let mut records = Vec::with_capacity(1);
         let fields = self.detection.rename(row.fields);
-        match R::from_row(fields, self.detection.layout, &mut records) {
+        match fields.and_then(|fields| R::from_row(fields, self.detection.layout, &mut records)) {
             Ok(()) => Ok(records),
             Err(Error::Field { field, problem }) => {
                 let column = self.detection.name_of(field).to_owned();
-                Err(Error::Cell { path: row.path, place: row.place, column, problem })
+                Err(Error::Cell { path: row.path.to_path_buf(), place: row.place, column, problem })
             }
             Err(other) => Err(other),
         }

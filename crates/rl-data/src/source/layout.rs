@@ -200,16 +200,17 @@ impl Detection {
         Err(refuse(format!("{}; {}; {mend}", reasons.join("; "), there(columns, None))))
     }
 
-    /// Gives the columns of a row the names of their meanings.
-    pub(super) fn rename(&self, mut fields: Fields) -> Fields {
+    /// Gives the columns of a row the names of their meanings; a row of JSON may have fields that the first had not.
+    pub(super) fn rename(&self, mut fields: Fields) -> Result<Fields> {
         for (field, name, _) in &self.columns {
             if field != name
                 && let Some(value) = fields.0.shift_remove(name)
+                && fields.0.insert((*field).to_owned(), value).is_some()
             {
-                fields.0.insert((*field).to_owned(), value);
+                return Err(Error::field(field, format!("the row has a `{field}` too; list it in `ignore`")));
             }
         }
-        fields
+        Ok(fields)
     }
 
     /// The numbers whose difference becomes the margin, where the layout has one and no column says it.

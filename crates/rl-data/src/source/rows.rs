@@ -1,6 +1,7 @@
 //! Rows of many files, one after another, in bounded memory.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::vec;
 
 use super::column::{ColumnKind, Columns};
@@ -18,7 +19,7 @@ use crate::jsonl::JsonlReader;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// Its file.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// Where in the file.
     pub place: Place,
     /// Its fields, with the names they have in the file.
@@ -34,7 +35,7 @@ pub struct Rows {
 }
 
 struct OpenFile {
-    path: PathBuf,
+    path: Arc<Path>,
     reader: Reader,
 }
 
@@ -106,7 +107,7 @@ impl OpenFile {
             Some((Format::Json, _)) => Reader::Json(JsonRows::open(&path)?),
             _ => Reader::Lines(JsonlReader::open(&path)?),
         };
-        Ok(OpenFile { path, reader })
+        Ok(OpenFile { path: path.into(), reader })
     }
 
     fn next(&mut self) -> Result<Option<Row>> {

@@ -189,6 +189,11 @@ fn a_column_map_names_what_is_meant() {
     let parts = ["columns.prompt = \"questions\" is not there", "the nearest is `question`", "`question`, `answer`"];
     check_parts(&message_of::<PromptRecord>(&absent), &parts);
 
+    // So it is where only a later row has both.
+    let later = folder.rows("later.jsonl", &[json!({"query": "q"}), json!({"query": "q", "prompt": "p"})]);
+    let parts = ["later.jsonl` line 2, column `query`: the row has a `prompt` too"];
+    check_parts(&message_of::<PromptRecord>(&later), &parts);
+
     let scores = [json!({"chosen": "a", "rejected": "b", "prompt": "q", "good": 4, "bad": 1.5})];
     let scored = DatasetConfig {
         columns: columns(json!({"chosen_score": "good", "rejected_score": "bad"})),
@@ -245,11 +250,7 @@ fn a_wrong_cell_is_named_by_file_place_and_column() {
         ),
         (json!({"question": "q", "answer": null}), "answer", "missing or null"),
         (json!({"question": "q", "answer": [turn("assistant", "a"), 7]}), "answer", "message 1: expected an object"),
-        (
-            json!({"question": [{"role": "user", "content": null}], "answer": "a"}),
-            "question",
-            "`content` is missing or null",
-        ),
+        (json!({"question": [{"role": "user", "content": null}], "answer": "a"}), "question", "`content`"),
         (
             json!({"question": [{"role": "robot", "content": "x"}], "answer": "a"}),
             "question",
@@ -265,11 +266,7 @@ fn a_wrong_cell_is_named_by_file_place_and_column() {
             "question",
             "`content` must be text, found a list of 1",
         ),
-        (
-            json!({"question": [{"role": "user", "content": "x", "tool_calls": [1]}], "answer": "a"}),
-            "question",
-            "tool_calls",
-        ),
+        (json!({"question": [{"role": "user", "content": "x", "images": [1]}], "answer": "a"}), "question", "images"),
         (json!({"question": true, "answer": "a"}), "question", "found true"),
     ] {
         let dataset = folder.rows("a.jsonl", &[good.clone(), bad.clone()]);
