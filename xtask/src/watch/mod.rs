@@ -55,8 +55,11 @@ impl Watch {
         };
         if self.once || !is_terminal {
             records.iter_mut().for_each(|record| record.refresh(SystemTime::now()));
-            writeln!(io::stdout(), "{}", frame(&records, &look))?;
-            return Ok(());
+            return match writeln!(io::stdout(), "{}", frame(&records, &look)) {
+                // The reader has seen enough, as `head` has.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                done => Ok(done?),
+            };
         }
 
         let mut terminal = Terminal::open()?;

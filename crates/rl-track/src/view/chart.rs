@@ -21,10 +21,31 @@ impl Ranges {
     }
 }
 
+/// A curve with about one point per column: where there are more, their mean, since a screen full of noise says nothing.
+///
+/// Values that are not finite are left out of the mean; a column that has no others is a gap.
+pub(super) fn averaged(points: &[(u64, f64)], columns: usize) -> Vec<(u64, f64)> {
+    let (Some((first, _)), Some((last, _)), true) = (points.first(), points.last(), points.len() > columns.max(1))
+    else {
+        return points.to_vec();
+    };
+    let span = last.saturating_sub(*first).max(1) as f64;
+    let column = |point: &(u64, f64)| ((point.0.saturating_sub(*first)) as f64 / span * columns as f64) as usize;
+    let mean = |chunk: &[(u64, f64)]| {
+        let finite: Vec<f64> = chunk.iter().map(|(_, value)| *value).filter(|value| value.is_finite()).collect();
+        (chunk[chunk.len() / 2].0, finite.iter().sum::<f64>() / finite.len() as f64)
+    };
+    points.chunk_by(|left, right| column(left) == column(right)).map(mean).collect()
+}
+
+/// Marks per letter across and down.
+pub(super) fn marks_per_letter(is_ascii: bool) -> (usize, usize) {
+    if is_ascii { (1, 3) } else { (2, 4) }
+}
+
 /// Rows of a chart, the top one first, each `width` letters.
 pub(super) fn chart(points: &[(u64, f64)], ranges: Ranges, width: usize, height: usize, is_ascii: bool) -> Vec<String> {
-    // Marks per letter across and down.
-    let (across, down) = if is_ascii { (1, 3) } else { (2, 4) };
+    let (across, down) = marks_per_letter(is_ascii);
     let marks = marks(points, ranges, width * across, height * down);
     let letter = |row: usize, column: usize| {
         let is_set = |dx: usize, dy: usize| marks[row * down + dy][column * across + dx];
@@ -114,6 +135,17 @@ mod tests {
     fn a_jump_is_one_connected_stroke() {
         // six marks down: the left column takes the lower half of the way, the right one the upper
         assert_eq!(draw(&[(0, 0.0), (1, 1.0)], 2, 2, true), [" |", "| "]);
+    }
+
+    #[test]
+    fn crowded_columns_show_their_mean() {
+        let points: Vec<(u64, f64)> = (0..8).map(|step| (step, [1.0, 3.0, f64::NAN, 5.0][step as usize % 4])).collect();
+        // span 7 on two columns: steps 0 to 3 and 4 to 6; the last step alone is at the edge
+        assert_eq!(averaged(&points, 2), [(2, 3.0), (5, 2.0), (7, 5.0)]);
+        assert_eq!(averaged(&points, 8).len(), 8);
+        let gap = averaged(&[(0, f64::NAN), (1, f64::NAN), (2, 1.0)], 1);
+        assert!(gap[0].1.is_nan() && gap[1] == (2, 1.0), "{gap:?}");
+        assert!(averaged(&[], 5).is_empty());
     }
 
     #[test]

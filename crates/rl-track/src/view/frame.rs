@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::clock::duration_text;
 use crate::run;
-use crate::view::chart::{Ranges, chart};
+use crate::view::chart::{Ranges, averaged, chart, marks_per_letter};
 use crate::view::record::{Activity, Curve, Record};
 use crate::view::text::{Line, Style, text_columns, value_text, wrap};
 
@@ -215,10 +215,12 @@ fn panel_names(records: &[Record]) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Title and curves of one measurement; each run has rows of its own on common axes.
+/// Title and curves of one measurement; each run has rows of its own on common axes, whose ends the title tells.
 fn panel(records: &[Record], name: &str, look: &Look, width: usize, height: usize) -> Vec<Line> {
     let curves: Vec<Option<&Curve>> = records.iter().map(|record| leading_curve(record, name)).collect();
-    let drawn = || curves.iter().flatten().map(|curve| curve.points.as_slice());
+    let columns = width * marks_per_letter(look.is_ascii).0;
+    let drawn: Vec<Option<Vec<(u64, f64)>>> =
+        curves.iter().map(|curve| curve.map(|curve| averaged(&curve.points, columns))).collect();
     let mut title = Line::new(Style::Bold, name);
     for (index, (record, curve)) in records.iter().zip(&curves).enumerate() {
         let style = if records.len() > 1 { Style::Run(index) } else { Style::Plain };
@@ -235,15 +237,15 @@ fn panel(records: &[Record], name: &str, look: &Look, width: usize, height: usiz
             }
         }
     }
-    let ranges = Ranges::of(drawn());
+    let ranges = Ranges::of(drawn.iter().flatten().map(Vec::as_slice));
     if let Some(Ranges { y: (low, high), .. }) = ranges {
         title = title.with(Style::Soft, &format!("  [{}, {}]", value_text(name, low), value_text(name, high)));
     }
     let mut lines = vec![title];
     let rows_each = height.saturating_sub(1) / records.len().max(1);
-    for (index, curve) in curves.iter().enumerate() {
-        let rows = match (curve, ranges) {
-            (Some(curve), Some(ranges)) => chart(&curve.points, ranges, width, rows_each, look.is_ascii),
+    for (index, points) in drawn.iter().enumerate() {
+        let rows = match (points, ranges) {
+            (Some(points), Some(ranges)) => chart(points, ranges, width, rows_each, look.is_ascii),
             _ => vec![String::new(); rows_each],
         };
         lines.extend(rows.iter().map(|row| Line::new(Style::Run(index), row)));
