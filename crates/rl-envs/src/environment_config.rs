@@ -6,6 +6,7 @@ use crate::environment::Environment;
 use crate::error::Result;
 use crate::general_points::{GeneralPoints, GeneralPointsConfig};
 use crate::instructions::{Instructions, InstructionsConfig};
+use crate::matrix_tasks::{MatrixTasks, MatrixTasksConfig};
 
 /// An environment by `name`, with its own settings beside it. Rollouts and evaluations read the same table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub enum EnvironmentConfig {
     GeneralPoints(GeneralPointsConfig),
     /// Short instructions with a checkable demand.
     Instructions(InstructionsConfig),
+    /// Rank or determinant of a matrix.
+    MatrixTasks(MatrixTasksConfig),
 }
 
 impl EnvironmentConfig {
@@ -26,6 +29,7 @@ impl EnvironmentConfig {
         match self {
             EnvironmentConfig::GeneralPoints(config) => config.validate(),
             EnvironmentConfig::Instructions(config) => Instructions::new(config).map(drop),
+            EnvironmentConfig::MatrixTasks(config) => config.validate(),
         }
     }
 
@@ -37,6 +41,7 @@ impl EnvironmentConfig {
         Ok(match self {
             EnvironmentConfig::GeneralPoints(config) => Box::new(GeneralPoints::new(config.clone())?),
             EnvironmentConfig::Instructions(config) => Box::new(Instructions::new(config)?),
+            EnvironmentConfig::MatrixTasks(config) => Box::new(MatrixTasks::new(config.clone())?),
         })
     }
 
@@ -45,6 +50,7 @@ impl EnvironmentConfig {
         match self {
             EnvironmentConfig::GeneralPoints(config) => config.max_attempts,
             EnvironmentConfig::Instructions(_) => 1,
+            EnvironmentConfig::MatrixTasks(config) => config.max_attempts,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Writes a training file: conversations of GeneralPoints, or conversations, pairs, judged answers or prompts of checkable
-//! instructions.
+//! Writes a training file: conversations of GeneralPoints or of matrix tasks, or conversations, pairs, judged answers or
+//! prompts of checkable instructions.
 //!
 //! `cargo run --release -p rl-examples --example make_dataset -- --config configs/make_dataset/tiny-sft.toml`
 
@@ -31,6 +31,7 @@ fn run() -> Result<()> {
     match &config {
         DatasetConfig::GeneralPoints(config) => write(&config.out, &config.rows()?),
         DatasetConfig::Instructions(config) => write(&config.out, &config.rows()?),
+        DatasetConfig::MatrixTasks(config) => write(&config.out, &config.rows()?),
     }
 }
 
