@@ -56,6 +56,7 @@ def main():
     parser.add_argument("--model", required=True, help="a folder in the Hugging Face layout")
     parser.add_argument("--threads", required=True, type=int, help="threads of one tensor operation")
     parser.add_argument("--job", required=True, choices=sorted(jobs({"train": {"sequences": []}}, None, None)))
+    parser.add_argument("--only-start", action="store_true", help="of a trainer: end where its first step would begin")
     arguments = parser.parse_args()
 
     warnings.filterwarnings("ignore")
@@ -74,7 +75,11 @@ def main():
             arguments.model, dtype=torch.float32, num_labels=1
         )
 
-    result = jobs(inputs, load, load_reward_model)[arguments.job]()
+    trainers.Clock.only_start = arguments.only_start
+    try:
+        result = jobs(inputs, load, load_reward_model)[arguments.job]()
+    except trainers.Started as started:
+        result = {"values": {"start_seconds": started.args[0]}}
     result["values"]["peak_bytes"] = peak_bytes()
     uses_trl = arguments.job == "train-trl" or arguments.job.startswith("trainer-")
     packages = ["torch", "transformers"] + (["trl", "accelerate"] if uses_trl else [])

@@ -21,8 +21,14 @@ def seconds_since_start():
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
+class Started(Exception):
+    """The first step would begin now."""
+
+
 class Clock(TrainerCallback):
     """When steps began and ended, and their losses."""
+
+    only_start = False
 
     def __init__(self):
         self.start_seconds, self.began, self.seconds, self.losses = None, 0.0, [], []
@@ -30,6 +36,8 @@ class Clock(TrainerCallback):
     def on_step_begin(self, *_, **__):
         if self.start_seconds is None:
             self.start_seconds = seconds_since_start()
+            if self.only_start:
+                raise Started(self.start_seconds)
         self.began = time.perf_counter()
 
     def on_step_end(self, *_, **__):

@@ -1,21 +1,18 @@
 //! Learning-rate schedules: the rate as a function of the optimizer steps already taken.
 //!
-//! [`Schedule`] counts in steps; [`ScheduleConfig`] may speak of shares of the run and becomes a [`Schedule`] once the
-//! length of the run is known. Factors per parameter group are the trainer's.
+//! [`Schedule`] counts in steps; [`ScheduleConfig`], as a configuration has it, may speak of shares of the run and becomes
+//! a [`Schedule`] once the length of the run is known. Factors per parameter group are the trainer's.
 
 mod plan;
 
-pub use plan::{ScheduleConfig, ScheduleShape, Warmup};
+pub use plan::{ScheduleConfig, Warmup};
 
 use std::f64::consts::PI;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Result, ensure};
 
-/// A learning-rate schedule, as it stands in a configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+/// A learning-rate schedule, all its lengths in steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Schedule {
     /// Always the same.
     Constant {

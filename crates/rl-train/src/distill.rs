@@ -69,7 +69,6 @@ impl Method for Distill {
         if found != needed {
             return Err(Error::ReferenceVocabulary { path: config.teacher.path.clone(), found, needed });
         }
-        let mut learner = Learner::new(policy.parameters(), &LearnerConfig::from(&config.training))?;
         let tasks = read_tasks(config, &policy.chat)?;
         let mut held_out = Vec::new();
         for (name, path) in &config.held_out {
@@ -77,13 +76,13 @@ impl Method for Distill {
             let examples = policy.chat.renderer.examples(&records, TrainOn::Assistant);
             held_out.push((name.clone(), training_rows(select(examples, &config.selection)?)));
         }
-        let mut cursor = None;
-        if let Some(saved) = resume {
-            let state: DistillState = saved.method()?;
-            learner.restore(&saved.folder().join(OPTIMIZER_FILE), state.learner)?;
-            cursor = Some(state.cursor);
-        }
+        let state: Option<DistillState> = resume.map(Saved::method).transpose()?;
+        let cursor = state.as_ref().map(|state| state.cursor);
         let examples = Examples::new(tasks, config.seed, cursor, &config.training)?;
+        let learner_config =
+            LearnerConfig::new(&config.training, examples.num_steps(config.batch_size, &config.training));
+        let saved = resume.zip(state.map(|state| state.learner));
+        let learner = Learner::resume(policy.parameters(), &learner_config, saved)?;
         Ok(Distill { config: config.clone(), policy, teacher, learner, examples, held_out })
     }
 

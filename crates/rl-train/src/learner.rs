@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rl_core::schedule::Schedule;
+use rl_core::schedule::{Schedule, ScheduleConfig};
 use rl_models::checkpoint::{load_tensors, save_tensors};
 use rl_torch::{AdamW, AdamWConfig, clip_grad_norm, foreach, grad_norm, zero_grad};
 use rl_track::MetricsRow;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use crate::config::{ParameterGroup, TrainingConfig};
+use crate::checkpoint::{OPTIMIZER_FILE, Saved};
+use crate::config::{ParameterGroup, TrainingConfig, in_section};
 use crate::non_finite::{NonFiniteConfig, NonFiniteCounts, NonFiniteGuard};
 use crate::{Error, Result};
 
@@ -20,18 +21,22 @@ const EMA_SUFFIX: &str = "ema";
 #[derive(Debug, Clone)]
 pub(crate) struct LearnerConfig {
     pub optimizer: AdamWConfig,
-    pub learning_rate: Schedule,
+    pub learning_rate: ScheduleConfig,
+    /// Steps of the run, which a schedule may end with.
+    pub run_steps: u64,
     pub groups: Vec<ParameterGroup>,
     pub max_grad_norm: f64,
     pub ema_decay: Option<f64>,
     pub non_finite: NonFiniteConfig,
 }
 
-impl From<&TrainingConfig> for LearnerConfig {
-    fn from(training: &TrainingConfig) -> Self {
+impl LearnerConfig {
+    /// Of the `[training]` section, for a run of `run_steps` steps.
+    pub fn new(training: &TrainingConfig, run_steps: u64) -> Self {
         LearnerConfig {
             optimizer: training.optimizer,
             learning_rate: training.learning_rate,
+            run_steps,
             groups: training.groups.clone(),
             max_grad_norm: training.max_grad_norm,
             ema_decay: training.ema_decay,
@@ -105,7 +110,10 @@ impl Learner {
             }
             let weight_decay = group.weight_decay.unwrap_or(config.optimizer.weight_decay);
             let optimizer = AdamW::new(share, AdamWConfig { weight_decay, ..config.optimizer });
-            groups.push(Group { optimizer, learning_rate: group.learning_rate.unwrap_or(config.learning_rate) });
+            let learning_rate = group.learning_rate.unwrap_or(config.learning_rate);
+            let learning_rate =
+                learning_rate.resolve(config.run_steps as usize).map_err(in_section("learning_rate"))?;
+            groups.push(Group { optimizer, learning_rate });
         }
         // Without a group of its own the run's rate is still the one to report, so it stands last.
         let parameters: Vec<(String, Tensor)> =
@@ -116,6 +124,24 @@ impl Learner {
         let ema = config.ema_decay.map(|decay| Ema::new(decay, &parameters)).transpose()?;
         let guard = NonFiniteGuard::new(config.non_finite);
         Ok(Learner { groups, parameters, max_grad_norm: config.max_grad_norm, guard, ema })
+    }
+
+    /// As [`Learner::new`], going on where the checkpoint stands if there is one.
+    pub fn resume(
+        parameters: Vec<(String, Tensor)>,
+        config: &LearnerConfig,
+        saved: Option<(&Saved, LearnerState)>,
+    ) -> Result<Self> {
+        let mut learner = Learner::new(parameters, config)?;
+        if let Some((saved, state)) = saved {
+            learner.restore(&saved.folder().join(OPTIMIZER_FILE), state)?;
+        }
+        Ok(learner)
+    }
+
+    /// Rate of the parameters outside every group after `steps_done` steps.
+    pub fn learning_rate(&self, steps_done: u64) -> f64 {
+        self.groups.last().map_or(0.0, |group| group.learning_rate.learning_rate(steps_done as usize))
     }
 
     /// The numbers that are not finite, and what became of them.
@@ -132,9 +158,7 @@ impl Learner {
     pub fn step(&mut self, steps_done: u64) -> Result<Update> {
         if self.guard.skipped_all() {
             self.guard.end_step()?;
-            let learning_rate =
-                self.groups.last().map_or(0.0, |group| group.learning_rate.learning_rate(steps_done as usize));
-            return Ok(Update { grad_norm: None, learning_rate });
+            return Ok(Update { grad_norm: None, learning_rate: self.learning_rate(steps_done) });
         }
         let norm = if self.max_grad_norm.is_finite() {
             clip_grad_norm(&self.parameters, self.max_grad_norm)
@@ -142,11 +166,10 @@ impl Learner {
             grad_norm(&self.parameters)
         };
         let grad_norm = self.guard.admit(Vec::new, norm.map_err(Error::from))?;
-        let rate = |group: &Group| group.learning_rate.learning_rate(steps_done as usize);
-        let learning_rate = self.groups.last().map_or(0.0, rate);
+        let learning_rate = self.learning_rate(steps_done);
         if grad_norm.is_some() {
             for group in &mut self.groups {
-                let rate = rate(group);
+                let rate = group.learning_rate.learning_rate(steps_done as usize);
                 group.optimizer.step(rate)?;
             }
             if let Some(ema) = &self.ema {
@@ -265,17 +288,23 @@ fn tensors(parameters: &[(String, Tensor)]) -> Vec<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rl_core::schedule::Warmup;
     use tch::Kind;
 
     fn config(groups: Vec<ParameterGroup>, ema_decay: Option<f64>) -> LearnerConfig {
         LearnerConfig {
             optimizer: AdamWConfig::default(),
-            learning_rate: Schedule::Constant { learning_rate: 0.1 },
+            learning_rate: constant(0.1),
+            run_steps: 3,
             groups,
             max_grad_norm: f64::INFINITY,
             ema_decay,
             non_finite: NonFiniteConfig::Error,
         }
+    }
+
+    fn constant(learning_rate: f64) -> ScheduleConfig {
+        ScheduleConfig::Constant { learning_rate, warmup: Warmup::default() }
     }
 
     fn parameter(name: &str, value: f32) -> (String, Tensor) {
@@ -294,7 +323,7 @@ mod tests {
         let group = |name: &str, frozen, rate: Option<f64>| ParameterGroup {
             parameters: vec![name.into()],
             frozen,
-            learning_rate: rate.map(|learning_rate| Schedule::Constant { learning_rate }),
+            learning_rate: rate.map(constant),
             weight_decay: None,
         };
         let groups = vec![group("a.", true, None), group("b.", false, Some(0.5))];

@@ -157,14 +157,13 @@ impl Sft {
         held_out: Vec<(String, Vec<TrainingRow>)>,
         resume: Option<&Saved>,
     ) -> Result<Self> {
-        let mut learner = Learner::new(policy.parameters(), &LearnerConfig::from(&config.training))?;
-        let mut cursor = None;
-        if let Some(saved) = resume {
-            let state: SftState = saved.method()?;
-            learner.restore(&saved.folder().join(OPTIMIZER_FILE), state.learner)?;
-            cursor = Some(state.cursor);
-        }
+        let state: Option<SftState> = resume.map(Saved::method).transpose()?;
+        let cursor = state.as_ref().map(|state| state.cursor);
         let examples = Examples::new(rows, config.seed, cursor, &config.training)?;
+        let learner_config =
+            LearnerConfig::new(&config.training, examples.num_steps(config.batch_size, &config.training));
+        let saved = resume.zip(state.map(|state| state.learner));
+        let learner = Learner::resume(policy.parameters(), &learner_config, saved)?;
         Ok(Sft { config: config.clone(), policy, learner, examples, held_out })
     }
 

@@ -16,7 +16,8 @@ pub enum Workload {
     /// Steps of the trainers: SFT, DPO, reward model, GRPO, RLOO, and how long each takes to start.
     ///
     /// Both sides read `xtask/peers/trainers.json`, described by `trainers_data.py` beside it, and print `start_seconds`
-    /// (from the start of the process, by the kernel's clock, to that of the first optimizer step), `seconds` and
+    /// (from the start of the process, by the kernel's clock, to that of the first optimizer step; with
+    /// `--only-start` they end there), `seconds` and
     /// `useful_tokens_per_second` of the median step after the warm-up, `peak_bytes`, and for SFT, DPO and the reward
     /// model the loss of every step, the warm-up included.
     Trainers,
@@ -62,7 +63,7 @@ const PADDED_STEP_BYTES: u64 = 16_000_000_000;
 /// A padded batch without a vocabulary.
 const PADDED_REWARD_BYTES: u64 = 11_000_000_000;
 const PACKED_STEP_BYTES: u64 = 9_000_000_000;
-const START: &str = "start_seconds";
+pub const START: &str = "start_seconds";
 const PEAK: &str = "peak_bytes";
 
 const fn job(

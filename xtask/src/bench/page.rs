@@ -51,7 +51,8 @@ Each job is a process of its own, ours and the peer's in turn, and so again in e
 - **trainers**: full fine-tuning in f32 as above, by the trainers themselves, on the data of
   `xtask/peers/trainers.json` (made by `trainers_data.py` beside it). A first step warms up, and `seconds` is the
   median of the next two; the start is the time from the start of the process, by the kernel's clock, to that of the
-  first step, so it holds imports, weights and data. SFT: the 8 sequences of 32 to 512 tokens in one batch. DPO and
+  first step, so it holds imports, weights and data: the median of three further starts after one that brings the files
+  into memory. SFT: the 8 sequences of 32 to 512 tokens in one batch. DPO and
   the reward model: 4 pairs with one prompt each, their 8 sequences of 32 to 512 tokens in one batch; DPO's
   reference runs beside the policy in every step. Useful tokens are those of all sequences. GRPO and RLOO: 4 prompts
   of 28 to 36 tokens x 8 answers sampled at temperature 1, lengths evenly spread from 8 to 128 and the same on both

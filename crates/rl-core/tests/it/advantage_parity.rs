@@ -9,7 +9,7 @@ use rl_core::advantages::{
 use rl_core::kl::{KlController, KlCorrection, KlEstimator, KlPenalty, corrected_kl_loss, kl_estimates, kl_loss};
 use rl_core::returns::{MaskedTime, discounted_returns, token_gae};
 use rl_core::rewards::{OverlongPenalty, RewardInputs, RewardShaping, RewardStep};
-use rl_core::schedule::{ScheduleConfig, ScheduleShape, Warmup};
+use rl_core::schedule::{ScheduleConfig, Warmup};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -294,16 +294,20 @@ fn whitening_error(case: &Case) -> f64 {
 }
 
 fn schedule_error(case: &Case) -> f64 {
-    let shape = match case.objective.as_str() {
+    let (learning_rate, total_steps) = (2.0, None);
+    let warmup = Warmup::Steps(case.setting("warmup") as usize);
+    let config = match case.objective.as_str() {
         "inverse_sqrt" => {
-            ScheduleShape::InverseSqrt { timescale: case.settings["timescale"].as_u64().map(|steps| steps as usize) }
+            let timescale = case.settings["timescale"].as_u64().map(|steps| steps as usize);
+            ScheduleConfig::InverseSqrt { learning_rate, warmup, timescale }
         }
-        "cosine" => ScheduleShape::Cosine { floor_fraction: case.setting("floor") },
-        "linear" => ScheduleShape::Linear { floor_fraction: 0.0 },
+        "cosine" => {
+            ScheduleConfig::Cosine { learning_rate, warmup, total_steps, floor_fraction: case.setting("floor") }
+        }
+        "linear" => ScheduleConfig::Linear { learning_rate, warmup, total_steps, floor_fraction: 0.0 },
         other => panic!("no schedule {other}"),
     };
-    let warmup = Warmup::Steps(case.setting("warmup") as usize);
-    let schedule = ScheduleConfig { learning_rate: 2.0, shape, warmup, decay_steps: None }.resolve(100).unwrap();
+    let schedule = config.resolve(100).unwrap();
     let ours: Vec<f64> =
         numbers(&case.inputs["steps"]).iter().map(|&step| schedule.learning_rate(step as usize)).collect();
     case.error("rates", &ours)

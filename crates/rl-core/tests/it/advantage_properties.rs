@@ -8,7 +8,7 @@ use rl_core::advantages::{
 use rl_core::kl::{KlController, KlCorrection, KlEstimator, KlPenalty, corrected_kl_loss, kl_loss};
 use rl_core::returns::{MaskedTime, discounted_returns, token_gae};
 use rl_core::rewards::{GroupFilter, OverlongPenalty, RewardInputs, RewardShaping, RewardStep};
-use rl_core::schedule::{ScheduleConfig, ScheduleShape, Warmup};
+use rl_core::schedule::{ScheduleConfig, Warmup};
 use rl_core::statistics::RunningNormalizer;
 
 use crate::{ROUNDING_TOLERANCE, assert_near};
@@ -377,18 +377,21 @@ proptest! {
         share in 0.0..0.5_f64, run_steps in 2..400_usize, floor in 0.0..1.0_f64,
         shape in 0..6_usize,
     ) {
-        let shape = [
-            ScheduleShape::Constant,
-            ScheduleShape::Linear { floor_fraction: floor },
-            ScheduleShape::Cosine { floor_fraction: floor },
-            ScheduleShape::CosineTo { end_learning_rate: 3.0 * floor },
-            ScheduleShape::InverseSqrt { timescale: None },
-            ScheduleShape::LogWarmup,
+        let (learning_rate, total_steps, floor_fraction) = (3.0, None, floor);
+        let warmup = Warmup::Fraction { fraction: share };
+        let config = [
+            ScheduleConfig::Constant { learning_rate, warmup },
+            ScheduleConfig::Linear { learning_rate, warmup, total_steps, floor_fraction },
+            ScheduleConfig::Cosine { learning_rate, warmup, total_steps, floor_fraction },
+            ScheduleConfig::CosineTo { learning_rate, warmup, total_steps, end_learning_rate: 3.0 * floor },
+            ScheduleConfig::InverseSqrt { learning_rate, warmup, timescale: None },
+            ScheduleConfig::LogWarmup { learning_rate, warmup },
         ][shape];
-        let config = ScheduleConfig { learning_rate: 3.0, shape, warmup: Warmup::Fraction(share), decay_steps: None };
+        let falls = (1..4).contains(&shape);
         let Ok(schedule) = config.resolve(run_steps) else {
             // Too short a warm-up for a logarithm, or as long as the run.
-            prop_assert!(shape == ScheduleShape::LogWarmup || (share * run_steps as f64).ceil() as usize >= run_steps);
+            let logarithmic = matches!(config, ScheduleConfig::LogWarmup { .. });
+            prop_assert!(logarithmic || (share * run_steps as f64).ceil() as usize >= run_steps);
             return Ok(());
         };
         let warm = rl_core::schedule::warmup_steps(share, run_steps).unwrap();
@@ -402,7 +405,7 @@ proptest! {
             }
         }
         assert_near(rates[warm], 3.0, 1e-12);
-        if matches!(shape, ScheduleShape::Linear { .. } | ScheduleShape::Cosine { .. } | ScheduleShape::CosineTo { .. }) {
+        if falls {
             assert_near(rates[run_steps], 3.0 * floor, 1e-9);
             prop_assert_eq!(rates[run_steps], rates[run_steps + 4]);
         }

@@ -1,6 +1,6 @@
 //! Learning-rate schedules at points worked by hand, and as configuration.
 
-use rl_core::schedule::{Schedule, ScheduleConfig, ScheduleShape, Warmup, warmup_steps};
+use rl_core::schedule::{Schedule, ScheduleConfig, Warmup, warmup_steps};
 
 use crate::{VECTOR_TOLERANCE, assert_near};
 
@@ -54,53 +54,57 @@ fn warm_up_as_a_fraction_of_the_run() {
 
 #[test]
 fn shares_of_a_run_become_steps() {
-    let resolve = |shape, warmup, decay_steps, run_steps| {
-        ScheduleConfig { learning_rate: 1.0, shape, warmup, decay_steps }.resolve(run_steps)
-    };
-    let share = Warmup::Fraction(0.03);
+    let parse = |text: &str| serde_json::from_str::<ScheduleConfig>(text).unwrap();
+    let resolve = |text: &str, run_steps| parse(text).resolve(run_steps);
     assert_eq!(
-        resolve(ScheduleShape::LogWarmup, share, None, 12_501).unwrap(),
+        resolve(r#"{"kind":"log_warmup","learning_rate":1.0,"warmup":{"fraction":0.03}}"#, 12_501).unwrap(),
         Schedule::LogWarmup { learning_rate: 1.0, warmup_steps: 376 }
     );
     assert_eq!(
-        resolve(ScheduleShape::Constant, Warmup::Fraction(0.1), None, 95).unwrap(),
+        resolve(r#"{"kind":"constant","learning_rate":1.0,"warmup":{"fraction":0.1}}"#, 95).unwrap(),
         Schedule::LinearWarmup { learning_rate: 1.0, warmup_steps: 10 }
     );
     assert_eq!(
-        resolve(ScheduleShape::Constant, Warmup::Steps(0), None, 5).unwrap(),
+        resolve(r#"{"kind":"constant","learning_rate":1.0}"#, 5).unwrap(),
         Schedule::Constant { learning_rate: 1.0 }
     );
+    let cosine = r#"{"kind":"cosine","learning_rate":1.0,"warmup":{"fraction":0.03},"floor_fraction":0.1}"#;
     assert_eq!(
-        resolve(ScheduleShape::Cosine { floor_fraction: 0.1 }, share, None, 100).unwrap(),
+        resolve(cosine, 100).unwrap(),
         Schedule::Cosine { learning_rate: 1.0, warmup_steps: 3, total_steps: 100, floor_fraction: 0.1 }
     );
     // The decay may end before the run, and the rate is then held.
+    let held = r#"{"kind":"cosine_to","learning_rate":1.0,"total_steps":100,"end_learning_rate":1e-3}"#;
     assert_eq!(
-        resolve(ScheduleShape::CosineTo { end_learning_rate: 1e-3 }, Warmup::Steps(0), Some(100), 300).unwrap(),
+        resolve(held, 300).unwrap(),
         Schedule::CosineTo { learning_rate: 1.0, warmup_steps: 0, total_steps: 100, end_learning_rate: 1e-3 }
     );
     for (warmup, timescale) in [(0, 10_000), (7, 7)] {
-        assert_eq!(
-            resolve(ScheduleShape::InverseSqrt { timescale: None }, Warmup::Steps(warmup), None, 50).unwrap(),
-            Schedule::InverseSqrt { learning_rate: 1.0, warmup_steps: warmup, timescale }
-        );
+        let config = ScheduleConfig::InverseSqrt { learning_rate: 1.0, warmup: Warmup::Steps(warmup), timescale: None };
+        let expected = Schedule::InverseSqrt { learning_rate: 1.0, warmup_steps: warmup, timescale };
+        assert_eq!(config.resolve(50).unwrap(), expected);
     }
-    assert!(resolve(ScheduleShape::Constant, Warmup::Fraction(1.5), None, 10).is_err());
-    assert!(resolve(ScheduleShape::Linear { floor_fraction: 0.0 }, Warmup::Steps(10), None, 10).is_err());
-    assert!(resolve(ScheduleShape::Constant, share, None, 0).is_err());
-    let text = r#"{"learning_rate":1e-6,"shape":{"kind":"cosine","floor_fraction":0.1},"warmup":{"fraction":0.03}}"#;
-    let config: ScheduleConfig = serde_json::from_str(text).unwrap();
-    assert_eq!(config.warmup, share);
-    assert!(serde_json::from_str::<ScheduleConfig>(&text.replace("fraction\":0.03", "share\":0.03")).is_err());
+    assert!(parse(r#"{"kind":"constant","learning_rate":1.0,"warmup":{"fraction":1.5}}"#).validate().is_err());
+    let late = parse(r#"{"kind":"linear","learning_rate":1.0,"warmup":10,"floor_fraction":0.0}"#);
+    late.validate().unwrap();
+    assert!(late.resolve(10).is_err(), "the warm-up is as long as the run");
+    assert!(parse(cosine).resolve(0).is_err());
 }
 
 #[test]
 fn configuration_round_trips_and_rejects_unknown_keys() {
-    let text = r#"{"kind":"cosine","learning_rate":1e-6,"warmup_steps":3,"total_steps":100,"floor_fraction":0.1}"#;
-    let schedule: Schedule = serde_json::from_str(text).unwrap();
-    assert_eq!(serde_json::from_str::<Schedule>(&serde_json::to_string(&schedule).unwrap()).unwrap(), schedule);
-    let typo = r#"{"kind":"constant","learning_rate":1e-6,"warmup_step":3}"#;
-    assert!(serde_json::from_str::<Schedule>(typo).unwrap_err().to_string().contains("warmup_step"));
+    let text = r#"{"kind":"cosine","learning_rate":1e-6,"warmup":3,"total_steps":100,"floor_fraction":0.1}"#;
+    let schedule: ScheduleConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_string(&schedule).unwrap(), text);
+    for (part, typo, named) in [
+        ("\"warmup\"", "\"warm_up\"", "warm_up"),
+        ("3", "{\"share\":0.03}", "{ fraction = 0.03 }"),
+        ("3", "{\"fraction\":0.03,\"steps\":3}", "{ fraction = 0.03 }"),
+        ("3", "\"some\"", "a number of steps"),
+    ] {
+        let error = serde_json::from_str::<ScheduleConfig>(&text.replacen(part, typo, 1)).unwrap_err().to_string();
+        assert!(error.contains(named), "{typo}: {error}");
+    }
 }
 
 #[test]

@@ -38,8 +38,9 @@ pub use model::{Dtype, ModelConfig, NewModelConfig};
 pub use preference::{PreferenceConfig, ReferenceConfig, ReferencePasses};
 pub use reward_model::{HeadInit, RewardModelConfig};
 pub use rl::{
-    ActionConfig, CriticConfig, CriticStart, DynamicSampling, KlConfig, KlPlace, LongPrompts, PromptsConfig, RlConfig,
-    RolloutConfig, SelectionConfig, TaskConfig, TurnAdvantage, UpdateConfig, ValidationConfig, ValueHeadConfig,
+    ActionConfig, CriticConfig, CriticStart, DynamicSampling, KlConfig, KlPlace, LongPrompts, PretrainConfig,
+    PromptsConfig, RlConfig, RolloutConfig, SelectionConfig, TaskConfig, TurnAdvantage, UpdateConfig, ValidationConfig,
+    ValueHeadConfig,
 };
 pub use sft::SftConfig;
 pub use training::{BestConfig, CheckpointConfig, EvaluationConfig, Goal, ParameterGroup, TrainingConfig};

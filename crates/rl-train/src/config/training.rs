@@ -1,6 +1,6 @@
 //! What every trainer shares: length, optimizer, checkpoints, evaluation, what happens to numbers that are not finite.
 
-use rl_core::schedule::Schedule;
+use rl_core::schedule::ScheduleConfig;
 use rl_torch::AdamWConfig;
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,8 @@ pub struct TrainingConfig {
     pub micro_batch_tokens: usize,
     /// AdamW.
     pub optimizer: AdamWConfig,
-    /// Learning rate by step.
-    pub learning_rate: Schedule,
+    /// Learning rate by step of the run.
+    pub learning_rate: ScheduleConfig,
     /// Parameters with rules of their own; the first group whose pattern fits a name counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<ParameterGroup>,
@@ -53,7 +53,7 @@ pub struct ParameterGroup {
     pub frozen: bool,
     /// Learning rate by step; absent, the run's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub learning_rate: Option<Schedule>,
+    pub learning_rate: Option<ScheduleConfig>,
     /// Decoupled weight decay; absent, the optimizer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rl_core::advantages::RewardAggregation;
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,10 @@ pub struct RewardConfig {
     pub step_deadline_seconds: Option<f64>,
     /// Threads stuck in user code that may run on behind the training; one more ends the run with an error.
     pub max_abandoned: usize,
+    /// How the rewards of several sources, and the environment's, become one: their weighted sum, or the weighted sum of
+    /// what each is within its group. Records and metrics show the plain sum either way.
+    #[serde(default = "weighted_sum")]
+    pub aggregation: RewardAggregation,
     /// What is scored, one or more.
     pub sources: Vec<SourceConfig>,
 }
@@ -127,6 +132,10 @@ impl RewardConfig {
         ensure(0 < self.workers, "workers", self.workers, "must be positive")?;
         positive_seconds("deadline_seconds", Some(self.deadline_seconds))?;
         positive_seconds("step_deadline_seconds", self.step_deadline_seconds)?;
+        if let RewardAggregation::NormalizeThenSum { std_epsilon } = self.aggregation {
+            let good = 0.0 < std_epsilon && std_epsilon.is_finite();
+            ensure(good, "aggregation.std_epsilon", std_epsilon, "must be positive and finite")?;
+        }
         ensure(!self.sources.is_empty(), "sources", "[]", "name at least one source of rewards")?;
         let mut names = BTreeSet::new();
         for source in &self.sources {
@@ -170,6 +179,10 @@ impl SourceConfig {
 pub(super) fn positive_seconds(key: &str, seconds: Option<f64>) -> Result<(), ConfigError> {
     let Some(seconds) = seconds else { return Ok(()) };
     ensure(0.0 < seconds && seconds <= MAX_SECONDS, key, seconds, "must be positive and at most a year")
+}
+
+fn weighted_sum() -> RewardAggregation {
+    RewardAggregation::SumThenNormalize
 }
 
 fn one() -> f64 {

@@ -185,14 +185,13 @@ impl RewardModel {
         resume: Option<&Saved>,
     ) -> Result<Self> {
         pairs.iter().chain(held_out.iter().flat_map(|(_, pairs)| pairs)).try_for_each(TrainingPair::check)?;
-        let mut learner = Learner::new(scorer.model.trainable_parameters(), &LearnerConfig::from(&config.training))?;
-        let mut cursor = None;
-        if let Some(saved) = resume {
-            let state: RewardModelState = saved.method()?;
-            learner.restore(&saved.folder().join(OPTIMIZER_FILE), state.learner)?;
-            cursor = Some(state.cursor);
-        }
+        let state: Option<RewardModelState> = resume.map(Saved::method).transpose()?;
+        let cursor = state.as_ref().map(|state| state.cursor);
         let examples = Examples::new(pairs, config.seed, cursor, &config.training)?;
+        let learner_config =
+            LearnerConfig::new(&config.training, examples.num_steps(config.batch_size, &config.training));
+        let saved = resume.zip(state.map(|state| state.learner));
+        let learner = Learner::resume(scorer.model.trainable_parameters(), &learner_config, saved)?;
         let (statistics, steps_done) = (None, resume.map_or(0, |saved| saved.state().step));
         Ok(RewardModel { config: config.clone(), scorer, learner, examples, held_out, statistics, steps_done })
     }

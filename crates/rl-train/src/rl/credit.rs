@@ -3,7 +3,7 @@
 //! The reward of an answer is one number or, by finer credit assignment, one per token; the shaping pipeline and the
 //! estimators of `rl_core` take either.
 
-use rl_core::advantages::{TokenAdvantages, whiten};
+use rl_core::advantages::{RewardAggregation, TokenAdvantages, combine_rewards, whiten};
 use rl_core::kl::{kl_estimates, sequence_mean_kl};
 use rl_core::policy_loss::{PolicyInputs, PolicyObjective};
 use rl_core::random::RandomKey;
@@ -62,7 +62,7 @@ impl Rl {
         if advantages_first {
             self.set_advantages(rollout, experience)?;
         }
-        let mut minibatches = self.minibatches(trajectories, experience, advantages_first)?;
+        let mut minibatches = self.minibatches(step, 0, trajectories, experience, advantages_first)?;
         if self.needs_scoring() {
             for minibatch in &minibatches {
                 self.score_tokens(trajectories, experience, minibatch)?;
@@ -92,13 +92,32 @@ impl Rl {
             || matches!(config.objective, PolicyObjective::ClipCov(_) | PolicyObjective::KlCov(_))
     }
 
+    /// The shares of a further pass over the rollout, drawn anew.
+    pub(super) fn reshuffled(
+        &self,
+        step: u64,
+        epoch: usize,
+        trajectories: &[Trajectory],
+        experience: &Experience,
+    ) -> Result<Vec<Minibatch>> {
+        let mut minibatches = self.minibatches(step, epoch, trajectories, experience, true)?;
+        for minibatch in &mut minibatches {
+            experience.count(minibatch, self.config.acts_by_turn())?;
+        }
+        Ok(minibatches)
+    }
+
     fn minibatches(
         &self,
+        step: u64,
+        epoch: usize,
         trajectories: &[Trajectory],
         experience: &Experience,
         advantages_known: bool,
     ) -> Result<Vec<Minibatch>> {
         let config = &self.config;
+        let key = || RandomKey::new(config.seed, "minibatches").at(step).at(epoch as u64);
+        let shuffle = config.updates.shuffle.then(key);
         // These add to the gradient of a token also where its advantage is 0.
         let other_terms = self.kl.is_some()
             || self.entropy.is_some()
@@ -106,7 +125,8 @@ impl Rl {
         let skips = advantages_known && !other_terms && !self.needs_scoring();
         let teaches =
             |index: usize| !skips || experience.labels[index].clone().any(|label| experience.advantages[label] != 0.0);
-        experience.minibatches(trajectories, config.updates.per_epoch, config.training.micro_batch_tokens, teaches)
+        let (updates, tokens) = (config.updates.per_epoch, config.training.micro_batch_tokens);
+        experience.minibatches(trajectories, updates, shuffle, tokens, teaches)
     }
 
     /// One pass of policy, reference and critic over the micro-batches of an update, nothing recorded.
@@ -165,7 +185,7 @@ impl Rl {
         }
         let Some(estimator) = &self.config.advantage else { return Err(Error::NothingToTrain) };
         let trajectories = &rollout.trajectories;
-        let rewards: Vec<Option<f64>> = trajectories.iter().map(|trajectory| trajectory.reward).collect();
+        let rewards = self.outcome_rewards(trajectories)?;
         let truncated: Vec<bool> = trajectories.iter().map(|trajectory| trajectory.truncated).collect();
         let kl = self.reward_kl(experience)?;
         let lengths = experience.lengths();
@@ -186,6 +206,27 @@ impl Rl {
         experience.returns = returns;
         experience.mask = shaped.response_mask;
         Ok(())
+    }
+
+    /// One reward per answer, `[trajectories]`: the sum that the rollout found, or its parts made one by the aggregation.
+    fn outcome_rewards(&self, trajectories: &[Trajectory]) -> Result<Vec<Option<f64>>> {
+        let sum = || trajectories.iter().map(|trajectory| trajectory.reward).collect();
+        let Some(reward) = &self.config.reward else { return Ok(sum()) };
+        if reward.aggregation == RewardAggregation::SumThenNormalize {
+            return Ok(sum());
+        }
+        // An answer that lacks one of its scores could not be scored at all.
+        let column = |part: &dyn Fn(&Trajectory) -> Option<f64>| -> Vec<Option<f64>> {
+            trajectories.iter().map(|trajectory| trajectory.reward.and(part(trajectory))).collect()
+        };
+        let mut weights = vec![1.0];
+        let mut columns = vec![column(&|trajectory| trajectory.environment_reward)];
+        for (index, source) in reward.sources.iter().enumerate() {
+            weights.push(source.weight);
+            columns.push(column(&|trajectory| trajectory.scores.get(index).copied().flatten()));
+        }
+        let columns: Vec<&[Option<f64>]> = columns.iter().map(Vec::as_slice).collect();
+        Ok(combine_rewards(reward.aggregation, &columns, &weights, self.config.rollout.group_size)?)
     }
 
     /// Every token of a turn gets the advantage of its turn. Episodes end inside the rollout, so laid end to end they form

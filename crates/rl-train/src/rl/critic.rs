@@ -82,6 +82,7 @@ impl Critic {
                 let config = LearnerConfig {
                     optimizer: *optimizer,
                     learning_rate: *learning_rate,
+                    run_steps: training.max_steps.unwrap_or(0),
                     groups: Vec::new(),
                     max_grad_norm: *max_grad_norm,
                     ema_decay: None,

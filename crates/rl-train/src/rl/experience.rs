@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use rl_core::masked::{Reduction, StepCounts};
+use rl_core::random::RandomKey;
 
 use super::trajectory::Trajectory;
 use crate::batch::{TrainingRow, micro_batches};
@@ -92,16 +93,21 @@ impl Experience {
         chosen.iter().map(|&index| self.labels[index].len()).collect()
     }
 
-    /// Splits the trajectories of each update into micro-batches. Those for which `trains` is false add nothing to the
-    /// gradient and do not go through the model. Denominators are still to be counted.
+    /// Splits the trajectories of each update into micro-batches, their order shuffled by a key if there is one. Those for
+    /// which `trains` is false add nothing to the gradient and do not go through the model. Denominators are still to be
+    /// counted.
     pub fn minibatches(
         &self,
         trajectories: &[Trajectory],
         updates: usize,
+        shuffle: Option<RandomKey>,
         micro_batch_tokens: usize,
         trains: impl Fn(usize) -> bool,
     ) -> Result<Vec<Minibatch>> {
-        let used: Vec<usize> = (0..trajectories.len()).filter(|&index| self.is_used(index)).collect();
+        let mut used: Vec<usize> = (0..trajectories.len()).filter(|&index| self.is_used(index)).collect();
+        if let Some(key) = shuffle {
+            key.shuffle(&mut used);
+        }
         if used.is_empty() {
             return Err(Error::NothingScored { samples: trajectories.len() });
         }

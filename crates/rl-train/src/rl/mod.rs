@@ -6,6 +6,7 @@
 mod credit;
 mod critic;
 mod experience;
+mod pretrain;
 mod reward_models;
 mod scoring;
 mod source;
@@ -20,6 +21,7 @@ use std::time::Instant;
 use rl_core::entropy::EntropyController;
 use rl_core::kl::KlController;
 use rl_core::random::RandomKey;
+use rl_data::Cursor;
 use rl_envs::EnvironmentConfig;
 use rl_envs::general_points::prompt::template_sha256;
 use rl_models::ChatModel;
@@ -42,6 +44,7 @@ use crate::{Error, Result};
 use credit::AdvantageRecord;
 use critic::Critic;
 use experience::Experience;
+use pretrain::Pretrain;
 use reward_models::RewardModels;
 use scoring::Scoring;
 pub use source::Sampler;
@@ -62,6 +65,7 @@ pub struct Rl {
     source: Source,
     scoring: Option<Scoring>,
     reward_models: RewardModels,
+    pretrain: Option<Pretrain>,
     kl: Option<KlController>,
     entropy: Option<EntropyController>,
 }
@@ -72,6 +76,8 @@ struct RlState {
     learner: LearnerState,
     critic: LearnerState,
     source: SourceState,
+    #[serde(default)]
+    pretrain: Option<Cursor>,
     kl: Option<KlController>,
     entropy: Option<EntropyController>,
 }
@@ -110,6 +116,9 @@ impl Method for Rl {
                 _ => manifest,
             };
         }
+        if let Some(pretrain) = &config.pretrain {
+            manifest = manifest.input_path("pretrain", &pretrain.data)?;
+        }
         for (name, path) in reward_models::paths(config.reward.as_ref()) {
             manifest = input_model(manifest, &format!("reward.{name}"), Some(path))?;
         }
@@ -141,10 +150,13 @@ impl Method for Rl {
         let trajectories = &rollout.trajectories;
         let mut experience = Experience::new(trajectories);
         experience.token_weights = self.token_weights(trajectories)?;
-        let minibatches = self.prepare(step, &rollout, &mut experience)?;
+        let mut minibatches = self.prepare(step, &rollout, &mut experience)?;
 
         let mut statistics = UpdateStatistics::default();
         for epoch in 0..self.config.updates.epochs {
+            if 0 < epoch && self.config.updates.shuffle {
+                minibatches = self.reshuffled(step, epoch, trajectories, &experience)?;
+            }
             for (index, minibatch) in minibatches.iter().enumerate() {
                 let is_first = (epoch, index) == (0, 0);
                 self.update(step, trajectories, &experience, minibatch, is_first, &mut statistics)?;
@@ -184,6 +196,7 @@ impl Method for Rl {
             learner: self.learner.state(),
             critic: self.critic.as_ref().map_or_else(LearnerState::default, Critic::state),
             source: self.source.state(),
+            pretrain: self.pretrain.as_ref().map(Pretrain::cursor),
             kl: self.kl,
             entropy: self.entropy,
         })
@@ -216,20 +229,23 @@ impl Rl {
         let critic = critic.transpose()?;
         let mut parameters = policy.parameters();
         parameters.extend(critic.iter().flat_map(Critic::shared_parameters));
-        let mut learner = Learner::new(parameters, &LearnerConfig::from(&config.training))?;
-        let mut kl = config.kl.map(|kl| kl.controller);
-        let mut entropy = config.entropy;
-        if let (Some(saved), Some(state)) = (resume, &state) {
-            learner.restore(&saved.folder().join(OPTIMIZER_FILE), state.learner)?;
-            (kl, entropy) = (state.kl, state.entropy);
-        }
+        let learner_config = LearnerConfig::new(&config.training, config.training.max_steps.unwrap_or(0));
+        let saved = resume.zip(state.as_ref().map(|state| state.learner));
+        let learner = Learner::resume(parameters, &learner_config, saved)?;
+        let (kl, entropy) = match &state {
+            Some(state) => (state.kl, state.entropy),
+            None => (config.kl.map(|kl| kl.controller), config.entropy),
+        };
         let source_state = state.as_ref().map(|state| state.source);
         let source = Source::new(&config.rollout.task, &policy.chat, config.seed, source_state, &config.training)?;
         let scoring = config.reward.as_ref().map(|reward| Scoring::new(reward, custom));
         let micro_batch_tokens = config.training.micro_batch_tokens;
         let reward_models = RewardModels::load(config.reward.as_ref(), micro_batch_tokens, device)?;
+        let cursor = state.as_ref().and_then(|state| state.pretrain);
+        let load = |mix| Pretrain::load(mix, &policy.chat, config.seed, cursor, &config.training);
+        let pretrain = config.pretrain.as_ref().map(load).transpose()?;
         let config = config.clone();
-        Ok(Rl { config, policy, reference, critic, learner, source, scoring, reward_models, kl, entropy })
+        Ok(Rl { config, policy, reference, critic, learner, source, scoring, reward_models, pretrain, kl, entropy })
     }
 
     /// Lets `sampler` answer the prompts, in training and not in validation.
@@ -338,6 +354,7 @@ impl Rl {
             let sources =
                 scored.sources.iter().map(|source| (source.name.clone(), json!(source.scores[index].value())));
             answer.record.insert("scores".into(), Value::Object(sources.collect()));
+            answer.scores = scored.sources.iter().map(|source| source.scores[index].value()).collect();
         }
         Ok(Some(scored))
     }
@@ -388,7 +405,7 @@ impl Rl {
         Ok(self
             .learner
             .report_skips(row)
-            .with("learning_rate", self.config.training.learning_rate.learning_rate(step as usize))
+            .with("learning_rate", self.learner.learning_rate(step))
             .with("num_tokens", experience.mask.len() as f64)
             .with_timing("rollout_seconds", rollout.sampling_seconds)
             .with_timing("reward_seconds", rollout.reward_seconds))

@@ -23,6 +23,7 @@ pub(super) struct UpdateStatistics {
     ratio_max: f64,
     ratio_min: Option<f64>,
     value_loss: Option<f64>,
+    pretrain_losses: Vec<f64>,
     kl_loss: Option<f64>,
     ref_kl: f64,
     kl_tokens: usize,
@@ -69,6 +70,11 @@ impl UpdateStatistics {
         *self.value_loss.get_or_insert(0.0) += loss.loss;
     }
 
+    /// The supervised loss of one optimizer step, in nats per token.
+    pub fn add_pretrain(&mut self, loss: f64) {
+        self.pretrain_losses.push(loss);
+    }
+
     /// The end of one optimizer step; none when it was skipped.
     pub fn add_update(&mut self, grad_norm: Option<f64>) {
         self.num_updates += 1;
@@ -102,6 +108,9 @@ impl UpdateStatistics {
         }
         if let Some(value_loss) = self.value_loss {
             row = row.with("value_loss", value_loss / updates);
+        }
+        if !self.pretrain_losses.is_empty() {
+            row = row.with("pretrain_loss", average(&self.pretrain_losses));
         }
         if !self.critic_norms.is_empty() {
             row = row.with("critic_grad_norm", average(&self.critic_norms));

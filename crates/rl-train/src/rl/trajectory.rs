@@ -21,6 +21,8 @@ pub(crate) struct Trajectory {
     pub truncated: bool,
     /// What the environment gave, all turns together; none without one.
     pub environment_reward: Option<f64>,
+    /// What each source of reward gave, in their order and without their weights.
+    pub scores: Vec<Option<f64>>,
     /// The outcome reward; none when it could not be scored.
     pub reward: Option<f64>,
     /// Whether the environment's task was solved, at all and at the first turn.
@@ -84,6 +86,7 @@ impl Trajectory {
             sampler_log_probs: dialogue.turns.iter().flat_map(|turn| turn.full_log_probs.iter().copied()).collect(),
             truncated: cut,
             environment_reward: None,
+            scores: Vec::new(),
             reward: None,
             success: None,
             messages: dialogue.messages.clone(),

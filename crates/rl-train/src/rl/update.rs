@@ -133,8 +133,12 @@ impl Rl {
                 return Ok(());
             }
         }
+        if let Some(pretrain) = &mut self.pretrain {
+            let max_tokens = self.config.training.micro_batch_tokens;
+            statistics.add_pretrain(pretrain.backward(&self.policy.chat, max_tokens, self.learner.guard())?);
+        }
         // Where no answer teaches anything there is no gradient, and nothing moves.
-        if minibatch.micro_batches.is_empty() {
+        if minibatch.micro_batches.is_empty() && self.pretrain.is_none() {
             statistics.add_update(Some(0.0));
             return Ok(());
         }

@@ -23,6 +23,15 @@ pub fn write_copy_task(file: &Path) {
     write_jsonl(file, (0..40).map(row).collect::<Vec<_>>()).unwrap();
 }
 
+/// The section that mixes the rows of `data` into RL.
+pub fn pretrain_mix(data: &Path, batch_size: usize, coef: f64) -> String {
+    let selection = "selection = { max_length = 128, too_long = \"error\", unusable = \"error\" }";
+    let data = data.display();
+    format!(
+        "pretrain={{ data = \"{data}\", train_on = \"assistant\", {selection}, batch_size = {batch_size}, coef = {coef:?} }}"
+    )
+}
+
 /// Expert answers of [`GAME`].
 pub fn write_expert_answers(file: &Path) {
     let text = format!(

@@ -47,7 +47,7 @@ const SFT: [(&str, &str); NUM_SFT] = [
         r#"batch_size = 128
         selection.max_length = 2048
         training = { epochs = 2, max_grad_norm = 1.0 }
-        training.learning_rate = { kind = "cosine", learning_rate = 5e-6, floor_fraction = 0.1, total_steps = 200, warmup_steps = 6 }
+        training.learning_rate = { kind = "cosine", learning_rate = 5e-6, floor_fraction = 0.1, warmup = { fraction = 0.03 } }
         training.optimizer = { beta1 = 0.9, beta2 = 0.95, weight_decay = 0.0 }"#,
     ),
     (
@@ -63,7 +63,7 @@ const SFT: [(&str, &str); NUM_SFT] = [
         model.dtype = "bf16"
         selection.max_length = 4096
         training = { epochs = 3, max_grad_norm = 1.0 }
-        training.learning_rate = { kind = "cosine", learning_rate = 4.68e-5, floor_fraction = 0.1, total_steps = 235, warmup_steps = 8 }
+        training.learning_rate = { kind = "cosine", learning_rate = 4.68e-5, floor_fraction = 0.1, warmup = { fraction = 0.03 } }
         training.optimizer = { beta1 = 0.9, beta2 = 0.95, weight_decay = 0.0 }"#,
     ),
     (
@@ -80,7 +80,7 @@ const SFT: [(&str, &str); NUM_SFT] = [
 
 const GAMES_SFT: &str = r#"train_on = "assistant"
     batch_size = 64
-    training = { max_grad_norm = 1.0, learning_rate = { kind = "log_warmup", learning_rate = 1e-6, warmup_steps = 376 } }
+    training = { max_grad_norm = 1.0, learning_rate = { kind = "log_warmup", learning_rate = 1e-6, warmup = 376 } }
     training.optimizer = { beta1 = 0.9, beta2 = 0.98, eps = 1e-7, weight_decay = 0.0 }"#;
 
 /// As [`SFT`]; `absent` lists what must not be there.
@@ -183,7 +183,7 @@ const RL: [(&str, &str); NUM_RL] = [
         rollout.dynamic_sampling = { filter = { kind = "mean_inside", low = 0.0, high = 2.0, margin = 0.0 }, max_rounds = 10 }
         reward.sources = [{ weight = 2.0 }]
         updates = { epochs = 1, per_epoch = 16 }
-        training.learning_rate = { kind = "linear_warmup", learning_rate = 1e-6, warmup_steps = 20 }
+        training.learning_rate = { kind = "constant", learning_rate = 1e-6, warmup = 20 }
         absent = ["kl", "entropy"]"#,
     ),
     (

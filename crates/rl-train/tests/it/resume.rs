@@ -84,6 +84,18 @@ fn ppo_resumes_to_the_bit() {
 }
 
 #[test]
+fn shuffled_shares_and_supervised_rows_resume_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("copy.jsonl");
+    write_copy_task(&data);
+    let mix = pretrain_mix(&data, 3, 0.05);
+    let changes = ["updates.shuffle=true", mix.as_str()];
+    check::<Rl>(folder.path(), 6, |name| rl_config(folder.path(), name, &half_trained(), PPO, &changes));
+    check_replay::<Rl>(&rl_config(folder.path(), "whole", &half_trained(), PPO, &changes));
+    assert_eq!(curve(&folder.path().join("whole"), "train", "pretrain_loss").len(), 6);
+}
+
+#[test]
 fn distillation_resumes_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
     for (name, fraction) in [("given", "on_policy_fraction=0.0"), ("mixed", "on_policy_fraction=0.5")] {

@@ -6,7 +6,7 @@ use rl_core::random::RandomKey;
 use rl_data::Message;
 use rl_models::ChatModel;
 use rl_models::generate::SamplingConfig;
-use rl_train::{Error, Interrupt, Rl, RlConfig, Trainer};
+use rl_train::{Error, Interrupt, Rl, RlConfig, Sft, Trainer};
 use tch::Device;
 
 use crate::fixtures::*;
@@ -56,6 +56,50 @@ fn micro_batches_do_not_change_the_gradient_of_critics_and_sequence_ratios() {
         }
         assert!(first.is_some_and(|norms| norms.iter().all(|&norm| 1e-3 < norm)), "{name}: the norms say something");
     }
+}
+
+/// A pass over all answers is one sum whatever their order; shares of a pass are other sums.
+#[test]
+fn shuffling_changes_the_shares_of_a_pass_and_not_the_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let first_norm = |per_epoch: usize, shuffle: bool| {
+        let name = format!("{per_epoch}-{shuffle}");
+        let updates = format!("updates={{ epochs = 1, per_epoch = {per_epoch}, shuffle = {shuffle} }}");
+        train::<Rl>(words_config(folder.path(), &name, GROUP, &[&updates, "training.max_grad_norm=inf"]));
+        curve(&folder.path().join(name), "train", "first_grad_norm")[0]
+    };
+    let whole = first_norm(1, false);
+    assert_relative_eq!(first_norm(1, true), whole, max_relative = SAME_GRADIENT);
+    let (contiguous, shuffled) = (first_norm(2, false), first_norm(2, true));
+    assert!(1e-3 < (contiguous - shuffled).abs() / contiguous, "{contiguous} {shuffled}");
+}
+
+/// Where all answers are worth the same, only the supervised rows teach: the step is that of supervised fine-tuning.
+#[test]
+fn supervised_rows_add_the_gradient_of_supervised_fine_tuning() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("copy.jsonl");
+    write_copy_task(&data);
+    let mut config = sft_config(
+        folder.path(),
+        "sft",
+        &data,
+        &["batch_size=40", "training.max_steps=1", "training.max_grad_norm=inf"],
+    );
+    (config.model.path, config.model.new) = (Some(half_copying()), None);
+    train::<Sft>(config);
+    let mix = pretrain_mix(&data, 40, 1.0);
+    let changes = [
+        mix.as_str(),
+        "training.max_grad_norm=inf",
+        r#"reward.sources=[{ name = "none", weight = 0.0, source = { kind = "match", field = "answer", extract = "whole", compare = "exact" } }]"#,
+    ];
+    train::<Rl>(words_config(folder.path(), "rl", GROUP, &changes));
+    let (sft, rl) = (folder.path().join("sft"), folder.path().join("rl"));
+    let number = |run, name| curve(run, "train", name)[0];
+    assert_relative_eq!(number(&rl, "grad_norm"), number(&sft, "grad_norm"), max_relative = SAME_GRADIENT);
+    assert_relative_eq!(number(&rl, "pretrain_loss"), number(&sft, "loss"), max_relative = SAME_GRADIENT);
+    assert!(1e-3 < number(&sft, "grad_norm"), "the norm says something");
 }
 
 /// Two of eight prompts have no answer to be compared with, so their samples have no reward; the gradient is that of a run

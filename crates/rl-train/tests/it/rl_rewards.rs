@@ -55,6 +55,49 @@ fn a_reward_in_rust() {
     assert!(matches!(&error, Error::RewardSource { name, .. } if name == "vowels"), "{error}");
 }
 
+/// A score ten times as large at a tenth of the weight, subtracted: the sum says nothing. Each taken within its group
+/// first, both count alike and their weights stay: 0.9 of the group-relative advantage of one.
+#[test]
+fn rewards_that_are_normalised_before_they_are_summed() {
+    struct TenTimes;
+    impl Reward for TenTimes {
+        fn score(&self, request: &RewardRequest) -> Result<f64, String> {
+            Ok(10.0 * vowels(&request.response))
+        }
+    }
+    const SMALL: f64 = 1e-9;
+    let sources = r#"reward.sources=[{ name = "vowels", source = { kind = "custom" } }, { name = "ten", weight = -0.1, source = { kind = "custom" } }]"#;
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, aggregation: &str| {
+        let changes = [sources, aggregation, "shaping={ steps = [] }", "rollout.samples_per_step=32"];
+        let config = words_config(folder.path(), name, REINFORCE, &changes);
+        let ten: Arc<dyn Reward> = Arc::new(TenTimes);
+        let rewards: CustomRewards =
+            [("vowels".to_owned(), Arc::new(Vowels) as Arc<dyn Reward>), ("ten".to_owned(), ten)].into();
+        let mut trainer = RlTrainer::with_rewards(config, rewards).unwrap();
+        trainer.run(&Interrupt::manual(), &rl_track::Progress::hidden()).unwrap();
+        (answers(&folder.path().join(name), 1), samples(&folder.path().join(name)))
+    };
+    let ((advantages, _), _) = run("sum", "reward.aggregation={ kind = \"sum_then_normalize\" }");
+    assert!(advantages.iter().all(|advantage| advantage.abs() < SMALL), "{advantages:?}");
+
+    let aggregation = "reward.aggregation={ kind = \"normalize_then_sum\", std_epsilon = 1e-4 }";
+    let ((advantages, rewards), samples) = run("parts", aggregation);
+    assert!(rewards.iter().all(|reward| reward.unwrap().abs() < SMALL), "the record keeps the sum: {rewards:?}");
+    let mut differ = 0;
+    for (group, found) in samples.chunks(4).zip(advantages.chunks(4)) {
+        let scores: Vec<f64> = group.iter().map(|sample| vowels(said(sample))).collect();
+        let mean = scores.iter().sum::<f64>() / 4.0;
+        let std = (scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / 3.0).sqrt();
+        for (score, found) in scores.iter().zip(found) {
+            let expected = (score - mean) / (std + 1e-4) - 0.1 * 10.0 * (score - mean) / (10.0 * std + 1e-4);
+            approx::assert_abs_diff_eq!(*found, expected, epsilon = SAME_SCORE);
+            differ += usize::from(0.1 < expected.abs());
+        }
+    }
+    assert!(0 < differ, "some group has different scores");
+}
+
 #[test]
 fn a_program_as_reward() {
     const PROGRAM: &str = r#"

@@ -59,6 +59,9 @@ enum Command {
         /// Which job.
         #[arg(long)]
         job: Job,
+        /// Of a trainer: ends where its first step would begin.
+        #[arg(long)]
+        only_start: bool,
     },
     /// Draws speed-ups over the peer from the results that `cargo xtask bench` wrote.
     Figure {
@@ -144,9 +147,9 @@ fn run() -> Result<()> {
             std::fs::write(&out, text).with_context(|| format!("cannot write {}", out.display()))
         }
         Command::Figure { page, out } => figure::draw(&page, &out),
-        Command::Run { inputs, model, threads, job } => {
+        Command::Run { inputs, model, threads, job, only_start } => {
             rl_torch::set_num_threads(threads);
-            let trainers = || trainers::Inputs::read(&inputs);
+            let trainers = || trainers::Inputs::read(&inputs, only_start);
             let inputs = || Inputs::read(&inputs);
             let load = || -> Result<Decoder> {
                 let tensors = read_tensors(&model, Device::Cpu)?;

@@ -29,6 +29,9 @@ pub struct Inputs {
     dpo: Dpo,
     reward: Reward,
     pub rollout: Rollout,
+    /// Whether runs end where their first step would begin.
+    #[serde(skip)]
+    only_start: bool,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -110,9 +113,11 @@ const MICRO_BATCH_TOKENS: usize = 512;
 
 impl Inputs {
     /// Reads the shared file.
-    pub fn read(file: &Path) -> Result<Self> {
+    pub fn read(file: &Path, only_start: bool) -> Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is not the trainers' data", file.display()))
+        let inputs: Inputs =
+            serde_json::from_str(&text).with_context(|| format!("{} is not the trainers' data", file.display()))?;
+        Ok(Inputs { only_start, ..inputs })
     }
 
     /// Supervised fine-tuning.
@@ -229,6 +234,9 @@ impl Inputs {
     /// Steps that warm up, then those that count: their median, the first one's start, and all losses.
     pub fn timed<M: Method>(&self, mut trainer: M, tokens: usize) -> Result<Measured> {
         let start_seconds = process::age_seconds()?;
+        if self.only_start {
+            return Ok(Measured { values: [("start_seconds", start_seconds)].into(), ..Default::default() });
+        }
         let (mut seconds, mut losses) = (Vec::new(), Vec::new());
         for step in 0..self.settings.warm_up_steps + self.settings.timed_steps {
             let started = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rl_core::schedule::Schedule;
+use rl_core::schedule::ScheduleConfig;
 use rl_models::LoraConfig;
 use rl_torch::AdamWConfig;
 use rl_track::{ConfigError, ensure};
@@ -41,7 +41,7 @@ pub enum CriticConfig {
         /// AdamW.
         optimizer: AdamWConfig,
         /// Learning rate by step.
-        learning_rate: Schedule,
+        learning_rate: ScheduleConfig,
         /// Limit of its gradient norm; `inf` never clips.
         max_grad_norm: f64,
         /// Largest change of a value in one rollout's updates; absent, unlimited.

@@ -1,11 +1,12 @@
 //! The configuration of reinforcement learning: a chain of rollout, reward, advantage, loss, each a choice of its own.
 
 mod critic;
+mod pretrain;
 mod rollout;
 
 use std::path::PathBuf;
 
-use rl_core::advantages::{AdvantageEstimator, GroupEstimator, Whitening};
+use rl_core::advantages::{AdvantageEstimator, GroupEstimator, RewardAggregation, Whitening};
 use rl_core::entropy::EntropyController;
 use rl_core::importance::{ImportanceCorrection, Rejection};
 use rl_core::kl::{KlController, KlCorrection, KlPenalty};
@@ -17,6 +18,7 @@ use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use critic::{CriticConfig, CriticStart, ValueHeadConfig};
+pub use pretrain::PretrainConfig;
 pub use rollout::{DynamicSampling, LongPrompts, PromptsConfig, RolloutConfig, TaskConfig, ValidationConfig};
 
 use super::{ModelConfig, RunConfig, TrainingConfig, in_section};
@@ -74,6 +76,9 @@ pub struct RlConfig {
     /// The critic, for advantages that read values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critic: Option<CriticConfig>,
+    /// Supervised rows mixed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrain: Option<PretrainConfig>,
     /// Tasks that are answered at every evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationConfig>,
@@ -87,8 +92,12 @@ pub struct RlConfig {
 pub struct UpdateConfig {
     /// Passes over the rollout; 1 is on-policy.
     pub epochs: usize,
-    /// Optimizer steps per pass, on contiguous shares of the rollout.
+    /// Optimizer steps per pass, each on a share of the rollout.
     pub per_epoch: usize,
+    /// Draws the shares of every pass anew, as PPO does; otherwise they are contiguous, which keeps the answers to one
+    /// prompt together, so that it is read once for all of them.
+    #[serde(default)]
+    pub shuffle: bool,
 }
 
 impl UpdateConfig {
@@ -244,18 +253,25 @@ impl RunConfig for RlConfig {
         ensure(!kl_in_reward || self.turn_advantage.is_none(), "kl.place", "reward", message)?;
         if let Some(reward) = &self.reward {
             reward.validate().map_err(|error| error.within("reward"))?;
+            let compares = reward.aggregation != RewardAggregation::SumThenNormalize;
+            let message = "compares the answers to one prompt: `rollout.group_size` must be at least 2";
+            ensure(!compares || 1 < group_size, "reward.aggregation", format!("{:?}", reward.aggregation), message)?;
+            let message = "is for the reward of a whole answer: `turn_advantage` has a price per turn";
+            let by_turn = self.turn_advantage.is_some();
+            ensure(!compares || !by_turn, "reward.aggregation", format!("{:?}", reward.aggregation), message)?;
         }
         let given = if self.action.is_some() { "given" } else { "absent" };
         let message = "is needed by objectives with the ratio `weighted_sum`, and by no other";
         ensure(self.action.is_some() == self.acts_by_turn(), "action", given, message)?;
         let weight = self.action.as_ref().map_or(0.0, |action| action.thought_weight);
         ensure(0.0 <= weight && weight.is_finite(), "action.thought_weight", weight, "must be finite and at least 0")?;
-        let UpdateConfig { epochs, per_epoch } = self.updates;
+        let UpdateConfig { epochs, per_epoch, .. } = self.updates;
         ensure(0 < epochs, "updates.epochs", epochs, "must be positive")?;
         ensure(0 < per_epoch, "updates.per_epoch", per_epoch, "must be positive")?;
         let answers = self.rollout.prompts_per_step * group_size;
         let message = "must not exceed rollout.prompts_per_step * rollout.group_size";
         ensure(per_epoch <= answers, "updates.per_epoch", per_epoch, message)?;
+        self.pretrain.as_ref().map_or(Ok(()), PretrainConfig::validate)?;
         if let Some(validation) = &self.validation {
             validation.validate()?;
         }

@@ -8,6 +8,7 @@ mod rules;
 
 use std::sync::Arc;
 
+use rl_core::advantages::RewardAggregation;
 use rl_train::reward::{
     CustomRewards, ExternalScores, OnFailure, Prompt, RetryConfig, Reward, RewardConfig, RewardRequest, ScoredBatch,
     Scorer, SourceConfig, SourceKind,
@@ -37,7 +38,8 @@ fn told(what: &[&str]) -> Vec<Arc<RewardRequest>> {
 }
 
 fn config(workers: usize, deadline_seconds: f64, sources: Vec<SourceConfig>) -> RewardConfig {
-    RewardConfig { workers, deadline_seconds, step_deadline_seconds: None, max_abandoned: 64, sources }
+    let aggregation = RewardAggregation::SumThenNormalize;
+    RewardConfig { workers, deadline_seconds, step_deadline_seconds: None, max_abandoned: 64, aggregation, sources }
 }
 
 fn source(name: &str, source: SourceKind) -> SourceConfig {
