@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::{general_points, instructions, virl};
+use crate::{general_points, instructions, matrix_tasks, virl};
 
 /// A training file of any task, as read from `configs/make_dataset/*.toml`; `task` says which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub enum DatasetConfig {
     Instructions(instructions::DatasetConfig),
     /// Points of walks with the right answers.
     Virl(virl::DatasetConfig),
+    /// Matrices with their rank or determinant.
+    MatrixTasks(matrix_tasks::DatasetConfig),
 }
 
 impl DatasetConfig {
@@ -27,6 +29,7 @@ impl DatasetConfig {
             DatasetConfig::GeneralPoints(config) => config.validate(),
             DatasetConfig::Instructions(config) => config.validate(),
             DatasetConfig::Virl(config) => config.validate(),
+            DatasetConfig::MatrixTasks(config) => config.validate(),
         }
     }
 }

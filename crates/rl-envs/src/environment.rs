@@ -1,11 +1,15 @@
 //! The contract between an environment and whoever plays it: text in, text out, seeded by index.
 //!
 //! The caller owns the conversation: it answers the [`Observation`], and while the episode goes on it appends its own
-//! raw response and the [`Step::feedback`] turn. Nothing here tokenises or generates.
+//! raw response and the [`Step::feedback`] turn. Nothing here tokenises or generates. What an implementation must keep to
+//! is written down as the laws of [`crate::check`]. Since an episode is a function of its seed, its index and the
+//! responses so far, those three are its state: [`crate::wrappers::EpisodeState`].
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::picture::Picture;
+use crate::price::Prices;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,6 +37,11 @@ impl Message {
     /// A turn of the environment.
     pub fn user(content: impl Into<String>) -> Self {
         Message { role: Role::User, content: content.into() }
+    }
+
+    /// Standing instructions.
+    pub fn system(content: impl Into<String>) -> Self {
+        Message { role: Role::System, content: content.into() }
     }
 
     /// A turn of the policy.
@@ -107,6 +116,24 @@ pub trait Environment: Send {
     fn starts_over(&self) -> bool {
         false
     }
+
+    /// The outcomes that a step can have and what they are worth; `None` where the environment does not say.
+    fn prices(&self) -> Option<Prices> {
+        None
+    }
+
+    /// A right response to what stands now: the one that solves the task, or the next on the way there.
+    ///
+    /// `None` where the environment has no expert, before the first reset and after the episode's end. It is a function
+    /// of the episode alone and costs more than a step.
+    fn expert(&self) -> Option<String> {
+        None
+    }
+
+    /// The picture that stands before the text of the first user turn, drawn on request; `None` where there is none.
+    fn picture(&self) -> Option<Picture> {
+        None
+    }
 }
 
 impl<E: Environment + ?Sized> Environment for Box<E> {
@@ -132,5 +159,17 @@ impl<E: Environment + ?Sized> Environment for Box<E> {
 
     fn starts_over(&self) -> bool {
         (**self).starts_over()
+    }
+
+    fn prices(&self) -> Option<Prices> {
+        (**self).prices()
+    }
+
+    fn expert(&self) -> Option<String> {
+        (**self).expert()
+    }
+
+    fn picture(&self) -> Option<Picture> {
+        (**self).picture()
     }
 }

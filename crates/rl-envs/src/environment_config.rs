@@ -6,6 +6,7 @@ use crate::environment::Environment;
 use crate::error::Result;
 use crate::general_points::{GeneralPoints, GeneralPointsConfig};
 use crate::instructions::{Instructions, InstructionsConfig};
+use crate::matrix_tasks::{MatrixTasks, MatrixTasksConfig};
 use crate::virl::{EpisodeKind, Virl, VirlConfig};
 
 /// An environment by `name`, with its own settings beside it. Rollouts and evaluations read the same table.
@@ -18,6 +19,8 @@ pub enum EnvironmentConfig {
     Instructions(InstructionsConfig),
     /// A walk through a city by written instructions.
     Virl(VirlConfig),
+    /// Rank or determinant of a matrix.
+    MatrixTasks(MatrixTasksConfig),
 }
 
 impl EnvironmentConfig {
@@ -30,6 +33,7 @@ impl EnvironmentConfig {
             EnvironmentConfig::GeneralPoints(config) => config.validate(),
             EnvironmentConfig::Instructions(config) => Instructions::new(config).map(drop),
             EnvironmentConfig::Virl(config) => config.validate(),
+            EnvironmentConfig::MatrixTasks(config) => config.validate(),
         }
     }
 
@@ -42,6 +46,7 @@ impl EnvironmentConfig {
             EnvironmentConfig::GeneralPoints(config) => Box::new(GeneralPoints::new(config.clone())?),
             EnvironmentConfig::Instructions(config) => Box::new(Instructions::new(config)?),
             EnvironmentConfig::Virl(config) => Box::new(Virl::new(config.clone())?),
+            EnvironmentConfig::MatrixTasks(config) => Box::new(MatrixTasks::new(config.clone())?),
         })
     }
 
@@ -51,6 +56,7 @@ impl EnvironmentConfig {
             EnvironmentConfig::GeneralPoints(config) => config.max_attempts,
             EnvironmentConfig::Instructions(_) => 1,
             EnvironmentConfig::Virl(config) => config.max_attempts,
+            EnvironmentConfig::MatrixTasks(config) => config.max_attempts,
         }
     }
 

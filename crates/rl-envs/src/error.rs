@@ -19,7 +19,7 @@ pub enum Error {
         limit: String,
     },
     /// Card values from which no hand can be made.
-    #[error("card values {values:?}: a hand has 1 to 4 cards with values 1 to 13")]
+    #[error("card values {values:?}: a hand has 1 to 6 cards with values 1 to 13")]
     CardValues {
         /// The values given.
         values: Vec<u8>,
@@ -32,6 +32,16 @@ pub enum Error {
         /// Index of the episode.
         index: u64,
         /// Hands drawn and rejected.
+        draws: u64,
+    },
+    /// No problem of the wanted form came up within the allowed number of draws.
+    #[error("no problem for seed {seed}, index {index} in {draws} draws; allow larger numbers")]
+    NoProblem {
+        /// Seed of the episode.
+        seed: u64,
+        /// Index of the episode.
+        index: u64,
+        /// Problems drawn and rejected.
         draws: u64,
     },
     /// `step` before the first `reset`.
@@ -61,6 +71,24 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// A step had an outcome that the environment does not declare.
+    #[error("{environment}: a step ended as {outcome}, which is none of the declared outcomes")]
+    UndeclaredOutcome {
+        /// Name of the environment.
+        environment: &'static str,
+        /// The outcome's label.
+        outcome: &'static str,
+    },
+    /// A name that is none of a fixed set.
+    #[error("{what} {found:?} is not known; there are {known}")]
+    UnknownName {
+        /// What was named.
+        what: &'static str,
+        /// The name given.
+        found: String,
+        /// The names there are.
+        known: String,
     },
     /// Two parallel lists differ in length.
     #[error("{name}: {found} given for {expected} environments; give one each")]

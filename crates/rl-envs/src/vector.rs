@@ -1,9 +1,10 @@
-//! Many environments at once over rayon; results keep the order of the inputs.
+//! Many environments at once over rayon; results keep the order of the inputs and do not depend on the number of threads.
 
 use rayon::prelude::*;
 
 use crate::environment::{Environment, Observation, Step};
 use crate::error::{Error, Result};
+use crate::wrappers::{Recorder, Transcript};
 
 /// Environments one task takes at least; below it scheduling costs more than the work.
 const MIN_CHUNK: usize = 32;
@@ -43,6 +44,34 @@ pub fn step_many<E: Environment, S: AsRef<str> + Sync>(
             response.as_ref().map(|response| environment.step(response.as_ref())).transpose()
         })
         .collect();
+    results.into_iter().collect()
+}
+
+/// Plays the episodes (`seed`, `indices[i]`) to their ends and returns `[indices]` transcripts.
+///
+/// `policy` sees the environment with its transcript so far and answers; `None` leaves the episode where it stands.
+/// `build` makes one environment per task of rayon, which plays many episodes one after the other.
+///
+/// # Errors
+/// The first by position: from `build`, a reset or a step.
+pub fn play_many<E, B, P>(build: B, seed: u64, indices: &[u64], policy: P) -> Result<Vec<Transcript>>
+where
+    E: Environment,
+    B: Fn() -> Result<E> + Sync + Send,
+    P: Fn(&Recorder<E>) -> Option<String> + Sync + Send,
+{
+    let play = |environment: &mut Result<Recorder<E>>, &index: &u64| -> Result<Transcript> {
+        let recorder = environment.as_mut().map_err(|error| error.clone())?;
+        recorder.reset(seed, index)?;
+        while let Some(response) = policy(recorder) {
+            if recorder.step(&response)?.ended() {
+                break;
+            }
+        }
+        recorder.take().ok_or(Error::NotReset { environment: recorder.name() })
+    };
+    let results: Vec<Result<Transcript>> =
+        indices.par_iter().with_min_len(MIN_CHUNK).map_init(|| build().map(Recorder::new), play).collect();
     results.into_iter().collect()
 }
 

@@ -1,5 +1,5 @@
-//! Writes a training file: conversations of GeneralPoints or V-IRL, or conversations, pairs, judged answers or prompts of
-//! checkable instructions; or converts a dataset that is there into another layout or format.
+//! Writes a training file: conversations of GeneralPoints, V-IRL or matrix tasks, or conversations, pairs, judged answers or
+//! prompts of checkable instructions; or converts a dataset that is there into another layout or format.
 //!
 //! `cargo run --release -p rl-examples --example make_dataset -- --config configs/make_dataset/tiny-sft.toml`
 //!
@@ -102,6 +102,7 @@ fn run() -> Result<()> {
         (None, Some(config)) => match config.load()? {
             DatasetConfig::GeneralPoints(config) => write(&config.out, &config.rows()?),
             DatasetConfig::Instructions(config) => write(&config.out, &config.rows()?),
+            DatasetConfig::MatrixTasks(config) => write(&config.out, &config.rows()?),
             DatasetConfig::Virl(config) => write(&config.out, &config.rows()?),
         },
         (None, None) => anyhow::bail!("give --config FILE, or the command `convert`"),

@@ -203,13 +203,14 @@ fn lenient_formula(response: &str) -> Option<Cow<'_, str>> {
 
 /// The first list behind a quoted `key`, with the quotes of its items removed.
 fn list<'a>(response: &'a str, key: &str) -> Option<Vec<&'a str>> {
-    let inside = values_of(response, key).find_map(|value| Some(value.strip_prefix('[')?.split_once(']')?.0))?;
+    // Only the first list is looked at: going on after one that never closes would take quadratic time.
+    let inside = values_of(response, key).find_map(|value| value.strip_prefix('['))?.split_once(']')?.0;
     let items = inside.split(',').map(|item| item.trim().trim_matches(['"', '\'']).trim());
     Some(items.filter(|item| !item.is_empty()).collect())
 }
 
 /// What follows each `"key" :` or `'key' :`, blanks removed.
-fn values_of<'a>(response: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
+pub(crate) fn values_of<'a>(response: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
     response.match_indices(key).filter_map(move |(start, key)| {
         let quote = response[..start].chars().next_back().filter(|c| matches!(c, '"' | '\''))?;
         let after = response[start + key.len()..].strip_prefix(quote)?;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::deck::{FACE_RANK, FaceRule, MAX_RANK, SuitPool};
+use super::deck::{Duplicates, FACE_RANK, FaceRule, MAX_RANK, SuitPool};
+use super::solver::MAX_LISTED;
 use super::table::Values;
 use crate::error::{Result, ensure};
 
@@ -10,7 +11,7 @@ use crate::error::{Result, ensure};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GeneralPointsConfig {
-    /// Cards per hand, 1 to 4.
+    /// Cards per hand, 1 to 6.
     pub num_cards: usize,
     /// Value the formula must reach.
     pub target: i32,
@@ -24,6 +25,12 @@ pub struct GeneralPointsConfig {
     pub ood: bool,
     /// Suits that are dealt.
     pub suit_pool: SuitPool,
+    /// Whether a hand may hold the same card twice.
+    pub duplicates: Duplicates,
+    /// The visual variant: the cards are in a picture, and the policy must say which they are. Absent, the prompt lists
+    /// them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vision: Option<VisionConfig>,
     /// Graded attempts per episode.
     pub max_attempts: u32,
     /// Wording of the prompt and layout of the expert answer.
@@ -48,6 +55,8 @@ impl Default for GeneralPointsConfig {
             treat_face_cards_as_10: true,
             ood: false,
             suit_pool: SuitPool::Mixed,
+            duplicates: Duplicates::Allowed,
+            vision: None,
             max_attempts: 5,
             template: TemplateKind::Standard,
             reward: RewardConfig::default(),
@@ -94,7 +103,42 @@ impl GeneralPointsConfig {
             format!("ood = true deals a face card, so it must be at least {FACE_RANK}"),
         )?;
         ensure(self.max_attempts >= 1, "max_attempts", self.max_attempts, "must be at least 1")?;
+        for (key, on) in
+            [("legacy_unclosed_bracket", self.legacy_unclosed_bracket), ("legacy_float", self.legacy_float)]
+        {
+            let limit = format!("compares with stored solutions, which there are for up to {MAX_LISTED} cards");
+            ensure(!on || self.num_cards <= MAX_LISTED, key, on, limit)?;
+        }
+        if let Some(vision) = &self.vision {
+            vision.validate()?;
+            let wordy = self.template != TemplateKind::Compact;
+            ensure(wordy, "template", "compact", "has no wording for cards in a picture; choose standard or example")?;
+        }
         self.reward.validate()
+    }
+}
+
+/// The visual variant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VisionConfig {
+    /// Side of the picture in pixels; published 1200.
+    pub resolution: u32,
+    /// Asks for the cards alone: a response that names them has solved the task, whatever its formula.
+    #[serde(default)]
+    pub recognition_only: bool,
+}
+
+impl VisionConfig {
+    /// Smallest picture on which a rank can be told from another.
+    pub const MIN_RESOLUTION: u32 = 64;
+    /// Largest picture, 48 MB of pixels.
+    pub const MAX_RESOLUTION: u32 = 4096;
+
+    fn validate(&self) -> Result<()> {
+        let range = Self::MIN_RESOLUTION..=Self::MAX_RESOLUTION;
+        let limit = format!("must be {} to {}", range.start(), range.end());
+        ensure(range.contains(&self.resolution), "vision.resolution", self.resolution, limit)
     }
 }
 
@@ -135,6 +179,7 @@ impl RewardConfig {
             ("reward.prices.correct", table.correct),
             ("reward.prices.partial", table.partial),
             ("reward.prices.wrong_total", table.wrong_total),
+            ("reward.prices.incorrect_vision", table.incorrect_vision),
             ("reward.prices.incorrect_number", table.incorrect_number),
             ("reward.prices.illegal_formula", table.illegal_formula),
             ("reward.prices.attempt_limit", table.attempt_limit),
@@ -168,6 +213,9 @@ pub struct RewardTable {
     pub partial: f64,
     /// Legal numbers, wrong value or none.
     pub wrong_total: f64,
+    /// The cards named are not those in the picture. Only the visual variant pays it.
+    #[serde(default = "published_incorrect_vision")]
+    pub incorrect_vision: f64,
     /// Numbers that are not in the hand or used too often; the same again if a card is unused.
     pub incorrect_number: f64,
     /// Each violation of the grammar; a missing formula too.
@@ -182,6 +230,7 @@ impl RewardTable {
         correct: 5.0,
         partial: 1.0,
         wrong_total: -1.0,
+        incorrect_vision: -1.5,
         incorrect_number: -2.0,
         illegal_formula: -3.0,
         attempt_limit: -1.0,
@@ -192,8 +241,14 @@ impl RewardTable {
         correct: 3.0,
         partial: -1.0,
         wrong_total: -1.0,
+        incorrect_vision: -1.5,
         incorrect_number: -2.0,
         illegal_formula: -2.0,
         attempt_limit: -1.0,
     };
+}
+
+/// For tables of the language variant, which never pays it.
+fn published_incorrect_vision() -> f64 {
+    RewardTable::PUBLISHED.incorrect_vision
 }

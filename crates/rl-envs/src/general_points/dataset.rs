@@ -1,17 +1,21 @@
 //! Training files: expert answers and practice text, mixed in a fixed order.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
 use rl_core::random::RandomKey;
 use serde::{Deserialize, Serialize};
 
-use super::config::GeneralPointsConfig;
+use super::answer::render_answer;
+use super::config::{GeneralPointsConfig, TemplateKind};
 use super::deck::Deck;
 use super::expert::Expert;
 use super::practice::{arithmetic, card_values, retry};
+use super::prompt::Prompt;
+use super::solver;
 use crate::environment::Message;
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 
 /// A file of conversations, as read from `configs/make_dataset/*.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +40,9 @@ pub struct DatasetPart {
     /// Index of the first hand; parts with the same seed and other indices have other hands.
     #[serde(default)]
     pub first_index: u64,
+    /// Whether a hand may come in several rows.
+    #[serde(default)]
+    pub repeats: Repeats,
     /// The game whose hands, rule and wording are used.
     pub environment: GeneralPointsConfig,
 }
@@ -52,7 +59,25 @@ pub enum RowKind {
     Arithmetic,
     /// A failed attempt, the feedback on it, and a right answer; train on the last turn only.
     Retry,
+    /// A hand and a right answer as in the published data on which the loss out of distribution was measured: the rule in
+    /// other words, the solution listed first, no `=` and target behind it, no comma after the last field. Part of a loss
+    /// on such rows is a penalty on form; it is for comparison alone.
+    LegacyLoss,
 }
+
+/// Whether a hand may come in several rows. Hands are the same if they show the same ranks in the same order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Repeats {
+    /// Rows have consecutive indices, whatever is dealt.
+    #[default]
+    Allowed,
+    /// An index whose hand came before is passed over.
+    Skipped,
+}
+
+/// Indices looked at per row wanted before there are thought to be no more different hands.
+const MAX_INDICES_PER_ROW: u64 = 1000;
 
 /// One line of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,9 +95,18 @@ impl DatasetConfig {
     /// # Errors
     /// [`crate::Error::Config`] naming the key, its value and its limit.
     pub fn validate(&self) -> Result<()> {
-        let rows: u64 = self.parts.iter().map(|part| part.num_rows).sum();
+        let rows = self.parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.num_rows));
         ensure(0 < rows, "parts", rows, "must hold at least one row")?;
-        self.parts.iter().try_for_each(|part| part.environment.validate())
+        for part in &self.parts {
+            part.environment.validate()?;
+            let text_alone = part.environment.vision.is_none();
+            ensure(text_alone, "environment.vision", "present", "rows hold text alone; leave it out")?;
+            let template = part.environment.template;
+            let fits = part.kind != RowKind::LegacyLoss || template == TemplateKind::Standard;
+            let limit = "legacy_loss rows are in the standard template";
+            ensure(fits, "environment.template", format!("{template:?}"), limit)?;
+        }
+        Ok(())
     }
 
     /// All rows, in their final order; a function of the config alone.
@@ -94,12 +128,12 @@ impl DatasetPart {
     fn rows(&self, seed: u64) -> Result<Vec<DatasetRow>> {
         let deck = Deck::new(&self.environment)?;
         let expert = Expert::new(&self.environment)?;
+        let legacy_prompt = Prompt::legacy_loss(&self.environment, deck.table())?;
         let rule = self.environment.face_rule();
         let row = |index: u64| -> Result<DatasetRow> {
             match self.kind {
                 RowKind::Expert => {
-                    let mut values = deck.deal(seed, index)?.numbers().to_vec();
-                    values.sort_unstable();
+                    let values = sorted_values(&deck, seed, index)?;
                     Ok(DatasetRow { messages: expert.example(seed, index)?.messages, values })
                 }
                 RowKind::Retry => {
@@ -108,14 +142,60 @@ impl DatasetPart {
                 RowKind::CardValues => {
                     Ok(DatasetRow { messages: card_values(&deck, rule, seed, index)?.into(), values: Vec::new() })
                 }
+                RowKind::LegacyLoss => {
+                    let messages = self.legacy_loss(&legacy_prompt, &deck, seed, index)?;
+                    Ok(DatasetRow { messages, values: sorted_values(&deck, seed, index)? })
+                }
                 RowKind::Arithmetic => {
                     let messages = arithmetic(seed, index, self.environment.num_cards).into();
                     Ok(DatasetRow { messages, values: Vec::new() })
                 }
             }
         };
-        (self.first_index..self.first_index + self.num_rows).into_par_iter().map(row).collect()
+        let end = self.first_index.checked_add(self.num_rows);
+        let end =
+            end.ok_or_else(|| refused("num_rows", self.num_rows, "first_index + num_rows must stay below 2^64"))?;
+        match self.repeats {
+            Repeats::Allowed => (self.first_index..end).into_par_iter().map(row).collect(),
+            Repeats::Skipped => self.first_of_each_hand(&deck, seed)?.into_par_iter().map(row).collect(),
+        }
     }
+
+    /// Indices of the first `num_rows` hands that are all different.
+    fn first_of_each_hand(&self, deck: &Deck, seed: u64) -> Result<Vec<u64>> {
+        let (mut seen, mut indices) = (HashSet::new(), Vec::new());
+        let most = self.num_rows.saturating_mul(MAX_INDICES_PER_ROW);
+        let mut next = self.first_index..self.first_index.saturating_add(most);
+        while (indices.len() as u64) < self.num_rows {
+            let limit = || format!("only {} different hands were found; ask for fewer rows", indices.len());
+            let index = next.next().ok_or_else(|| refused("num_rows", self.num_rows, limit()))?;
+            let ranks: Vec<u8> = deck.deal(seed, index)?.cards().iter().map(|card| card.rank()).collect();
+            if seen.insert(ranks) {
+                indices.push(index);
+            }
+        }
+        Ok(indices)
+    }
+
+    fn legacy_loss(&self, prompt: &Prompt, deck: &Deck, seed: u64, index: u64) -> Result<Vec<Message>> {
+        let hand = deck.deal(seed, index)?;
+        let cards: Vec<&str> = hand.cards().iter().map(|card| card.plain()).collect();
+        let formula = solver::solutions(hand.values(), self.environment.target).into_iter().next();
+        let formula = formula.ok_or(Error::NoSolvableHand { seed, index, draws: 1 })?;
+        let target = self.environment.target;
+        let answer = render_answer(self.environment.template, &cards, hand.numbers(), &formula, target);
+        let answer = answer.replace(&format!("={target}\",\n}}"), "\"\n}");
+        Ok(vec![Message::user(prompt.render(&hand)), Message::assistant(answer)])
+    }
+}
+
+/// What the cards of a hand count, ascending.
+fn sorted_values(deck: &Deck, seed: u64, index: u64) -> Result<Vec<u8>> {
+    Ok(deck.deal(seed, index)?.values().as_slice().to_vec())
+}
+
+fn refused(key: &'static str, value: impl ToString, limit: impl Into<String>) -> Error {
+    Error::Config { key, value: value.to_string(), limit: limit.into() }
 }
 
 #[cfg(test)]
@@ -125,7 +205,13 @@ mod tests {
     #[test]
     fn rows_are_counted_shuffled_and_reproducible() {
         let environment = GeneralPointsConfig { num_cards: 3, ..GeneralPointsConfig::default() };
-        let part = |kind, num_rows| DatasetPart { kind, num_rows, first_index: 10, environment: environment.clone() };
+        let part = |kind, num_rows| DatasetPart {
+            kind,
+            num_rows,
+            first_index: 10,
+            repeats: Repeats::Allowed,
+            environment: environment.clone(),
+        };
         let parts = vec![part(RowKind::Expert, 30), part(RowKind::Arithmetic, 20), part(RowKind::CardValues, 10)];
         let config = DatasetConfig { out: "x.jsonl".into(), seed: 5, parts };
         let rows = config.rows().unwrap();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use rl_core::random::RandomKey;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ pub const FACE_RANK: u8 = 11;
 
 /// Hands drawn before giving up. With one solvable hand in 28561 the chance of getting here is below 1e-60.
 const MAX_DRAWS: u64 = 1 << 22;
+
+/// Hands that a new deck looks at before it asks all cores for help.
+const TRIED_FIRST: usize = 256;
 
 /// Random positions set aside for one draw.
 const POSITIONS_PER_DRAW: u64 = 16;
@@ -42,6 +46,16 @@ pub enum SuitPool {
     Red,
     /// Spades and clubs.
     Black,
+}
+
+/// Whether a hand may hold the same card, rank and suit, twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Duplicates {
+    /// Every card is drawn from a whole deck, as published.
+    Allowed,
+    /// Cards are drawn from one deck: hands with the same card twice are redrawn.
+    Refused,
 }
 
 impl SuitPool {
@@ -143,6 +157,7 @@ pub struct Deck {
     force_face: bool,
     rule: FaceRule,
     suits: &'static [char],
+    duplicates: Duplicates,
     table: Arc<SolutionTable>,
 }
 
@@ -160,14 +175,22 @@ impl Deck {
             force_face: config.ood,
             rule: config.face_rule(),
             suits: config.suit_pool.letters(),
+            duplicates: config.duplicates,
             table: SolutionTable::shared(config.target),
         };
-        let deals_something = Values::all(deck.num_cards, deck.min_rank, deck.max_rank)?.into_iter().any(|ranks| {
+        let hands = Values::all(deck.num_cards, deck.min_rank, deck.max_rank)?;
+        let is_dealt = |ranks: &Values| {
             let ranks = ranks.as_slice();
-            (!deck.force_face || ranks.iter().any(|&rank| rank >= FACE_RANK))
+            let too_many = |run: &[u8]| deck.suits.len() < run.len();
+            let refused = deck.duplicates == Duplicates::Refused && ranks.chunk_by(|a, b| a == b).any(too_many);
+            !refused
+                && (!deck.force_face || ranks.iter().any(|&rank| rank >= FACE_RANK))
                 && Values::new(&ranks.iter().map(|&rank| rank_value(rank, deck.rule)).collect::<Vec<_>>())
                     .is_ok_and(|values| deck.table.is_solvable(values))
-        });
+        };
+        // Nearly always one of the first will do; with a target that nothing reaches, six cards take minutes.
+        let (first, others) = hands.split_at(hands.len().min(TRIED_FIRST));
+        let deals_something = first.iter().any(is_dealt) || others.par_iter().any(is_dealt);
         ensure(
             deals_something,
             "target",
@@ -199,7 +222,16 @@ impl Deck {
             let values = ranks.map(|rank| rank_value(rank, self.rule));
             let sorted = Values::new(&values[..self.num_cards])?;
             if self.table.is_solvable(sorted) {
-                return Ok(Hand { cards: self.dress(ranks, seed, index), values, sorted });
+                let cards = match self.duplicates {
+                    Duplicates::Allowed => self.dress(ranks, seed, index, 0),
+                    // A refused hand takes its suits with it, so that all hands without duplicates stay equally likely.
+                    Duplicates::Refused => self.dress(ranks, seed, index, draw * POSITIONS_PER_DRAW),
+                };
+                let dealt = &cards[..self.num_cards];
+                let is_twice = |place: usize| dealt[..place].contains(&dealt[place]);
+                if self.duplicates == Duplicates::Allowed || !(1..self.num_cards).any(is_twice) {
+                    return Ok(Hand { cards, values, sorted });
+                }
             }
         }
         Err(Error::NoSolvableHand { seed, index, draws: MAX_DRAWS })
@@ -220,12 +252,12 @@ impl Deck {
         ranks
     }
 
-    /// Suits are drawn once per episode, from a stream of their own.
-    fn dress(&self, ranks: [u8; Values::MAX_CARDS], seed: u64, index: u64) -> [Card; Values::MAX_CARDS] {
+    /// Suits come from a stream of their own, from `position` on.
+    fn dress(&self, ranks: [u8; Values::MAX_CARDS], seed: u64, index: u64, position: u64) -> [Card; Values::MAX_CARDS] {
         let key = RandomKey::new(seed, "general_points/suits").at(index);
         let mut cards = [Card { suit: 'H', rank: 0 }; Values::MAX_CARDS];
-        for (position, (card, &rank)) in cards.iter_mut().zip(&ranks[..self.num_cards]).enumerate() {
-            *card = Card { suit: self.suits[key.below(position as u64, self.suits.len() as u64) as usize], rank };
+        for (position, (card, &rank)) in (position..).zip(cards.iter_mut().zip(&ranks[..self.num_cards])) {
+            *card = Card { suit: self.suits[key.below(position, self.suits.len() as u64) as usize], rank };
         }
         cards
     }

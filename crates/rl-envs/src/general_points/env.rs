@@ -5,14 +5,19 @@ use serde_json::{Value, json};
 use super::answer::{Answer, ParseMode};
 use super::config::GeneralPointsConfig;
 use super::deck::{Deck, Hand};
+use super::expert::{layout, solution, solved};
 use super::prompt::{Prompt, feedback, template_sha256};
+use super::solver::MAX_LISTED;
+use super::table_top;
 use super::verifier::{Verdict, Verifier, unused_numbers};
 use crate::environment::{Environment, Message, Observation, Step};
 use crate::error::{Error, Result};
+use crate::picture::Picture;
+use crate::price::Prices;
 
 const NAME: &str = "general_points";
 
-/// GeneralPoints, language variant.
+/// GeneralPoints. In the visual variant [`Environment::picture`] is the table with the cards.
 #[derive(Debug, Clone)]
 pub struct GeneralPoints {
     config: GeneralPointsConfig,
@@ -26,6 +31,8 @@ pub struct GeneralPoints {
 
 #[derive(Debug, Clone)]
 struct Episode {
+    seed: u64,
+    index: u64,
     hand: Hand,
     attempts_left: u32,
     ended: bool,
@@ -58,7 +65,7 @@ impl GeneralPoints {
 
     /// Hash of the prompt's wording, for the manifest of a run.
     pub fn template_sha256(&self) -> String {
-        template_sha256(self.config.template)
+        template_sha256(&self.config)
     }
 
     /// The hand on the table; `None` before the first reset.
@@ -85,7 +92,8 @@ impl Environment for GeneralPoints {
 
     fn reset(&mut self, seed: u64, index: u64) -> Result<Observation> {
         let hand = self.deck.deal(seed, index)?;
-        self.episode = Some(Episode { hand, attempts_left: self.config.max_attempts, ended: false, last: None });
+        let attempts_left = self.config.max_attempts;
+        self.episode = Some(Episode { seed, index, hand, attempts_left, ended: false, last: None });
         Ok(Observation { messages: vec![Message::user(self.prompt.render(&hand))] })
     }
 
@@ -113,7 +121,7 @@ impl Environment for GeneralPoints {
         let answer = Answer::parse(response);
         let left_side = answer.left_side();
         let values = episode.hand.values();
-        let verdict = verifier.grade(left_side, values);
+        let verdict = verifier.grade_answer(&answer, &episode.hand);
         episode.last = Some(Attempt { verdict, parse_mode: Some(answer.parse_mode()) });
         last_left_side.clear();
         last_left_side.push_str(left_side.unwrap_or(""));
@@ -134,18 +142,23 @@ impl Environment for GeneralPoints {
         })
     }
 
-    /// `cards`, `plain_cards`, `numbers`, `solutions`, `remaining_attempts`; then, null until a response was graded,
+    /// `cards`, `plain_cards`, `numbers`, `solutions` (all of them, or with more than four cards one), `remaining_attempts`; then, null until a response was graded,
     /// `formula` (left side), `remaining_numbers` (cards it leaves unused), `parse_mode`, `outcome`, `verify_info`.
     fn info(&self) -> Value {
         let Some(episode) = &self.episode else { return Value::Null };
         let hand = &episode.hand;
         let formula = episode.last.and_then(|attempt| self.last_formula(attempt));
+        let table = self.deck.table();
+        let solutions = match hand.cards().len() <= MAX_LISTED {
+            true => table.solutions(hand.values()).to_vec(),
+            false => solution(&self.deck, hand, episode.seed, episode.index).into_iter().collect(),
+        };
         let message = episode.last.map(|attempt| self.verifier.message(&attempt.verdict, formula, hand.values()));
         json!({
             "cards": hand.cards().iter().map(ToString::to_string).collect::<Vec<_>>(),
             "plain_cards": hand.cards().iter().map(|card| card.plain()).collect::<Vec<_>>(),
             "numbers": hand.numbers(),
-            "solutions": self.deck.table().solutions(hand.values()).iter().collect::<Vec<_>>(),
+            "solutions": solutions,
             "remaining_attempts": episode.attempts_left,
             "formula": formula,
             "remaining_numbers": unused_numbers(formula, hand.values()),
@@ -153,5 +166,19 @@ impl Environment for GeneralPoints {
             "outcome": episode.last.map(|attempt| attempt.verdict.outcome),
             "verify_info": message,
         })
+    }
+
+    fn prices(&self) -> Option<Prices> {
+        Some(self.verifier.prices())
+    }
+
+    fn expert(&self) -> Option<String> {
+        let episode = self.episode.as_ref().filter(|episode| !episode.ended)?;
+        solved(&self.deck, layout(&self.config), &episode.hand, episode.seed, episode.index).ok()
+    }
+
+    fn picture(&self) -> Option<Picture> {
+        let (vision, episode) = (self.config.vision.as_ref()?, self.episode.as_ref()?);
+        Some(table_top::draw(episode.hand.cards(), vision.resolution))
     }
 }

@@ -1,14 +1,14 @@
-//! Expert data: a hand and one of its solutions, sampled uniformly, in chat layout.
+//! Expert data: a hand and one of its solutions, sampled, in chat layout.
 
 use rl_core::random::RandomKey;
 use serde::{Deserialize, Serialize};
 
 use super::answer::render_answer;
 use super::config::{GeneralPointsConfig, TemplateKind};
-use super::deck::Deck;
+use super::deck::{Deck, Hand};
 use super::prompt::Prompt;
 use crate::environment::Message;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One example for supervised fine-tuning: the prompt of an episode and a right answer to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct ExpertExample {
 pub struct Expert {
     deck: Deck,
     prompt: Prompt,
-    template: TemplateKind,
+    layout: TemplateKind,
 }
 
 impl Expert {
@@ -34,7 +34,7 @@ impl Expert {
     pub fn new(config: &GeneralPointsConfig) -> Result<Self> {
         let deck = Deck::new(config)?;
         let prompt = Prompt::new(config, deck.table())?;
-        Ok(Expert { deck, prompt, template: config.template })
+        Ok(Expert { deck, prompt, layout: layout(config) })
     }
 
     /// The example of episode (`seed`, `index`), the same hand the environment deals.
@@ -43,14 +43,28 @@ impl Expert {
     /// When the hand cannot be dealt.
     pub fn example(&self, seed: u64, index: u64) -> Result<ExpertExample> {
         let hand = self.deck.deal(seed, index)?;
-        let solutions = self.deck.table().solutions(hand.values());
-        // A stream of its own: which solution is shown never changes which hands are dealt.
-        let key = RandomKey::new(seed, "general_points/solution").at(index);
-        let formula = &solutions[key.below(0, solutions.len() as u64) as usize];
-        let cards: Vec<&str> = hand.cards().iter().map(|card| card.plain()).collect();
-        let answer = render_answer(self.template, &cards, hand.numbers(), formula, self.deck.table().target());
+        let answer = solved(&self.deck, self.layout, &hand, seed, index)?;
         Ok(ExpertExample { messages: vec![Message::user(self.prompt.render(&hand)), Message::assistant(answer)] })
     }
+}
+
+/// A right answer to `hand`, dealt as episode (`seed`, `index`).
+pub(super) fn solved(deck: &Deck, layout: TemplateKind, hand: &Hand, seed: u64, index: u64) -> Result<String> {
+    // Only solvable hands are dealt.
+    let formula = solution(deck, hand, seed, index).ok_or(Error::NoSolvableHand { seed, index, draws: 1 })?;
+    let cards: Vec<&str> = hand.cards().iter().map(|card| card.plain()).collect();
+    Ok(render_answer(layout, &cards, hand.numbers(), &formula, deck.table().target()))
+}
+
+/// The solution that is shown of `hand`, dealt as episode (`seed`, `index`).
+pub(super) fn solution(deck: &Deck, hand: &Hand, seed: u64, index: u64) -> Option<String> {
+    // A stream of its own: which solution is shown never changes which hands are dealt.
+    deck.table().solution(hand.values(), RandomKey::new(seed, "general_points/solution").at(index))
+}
+
+/// The layout of right answers: one line of strict JSON where the prompt asks for that.
+pub(super) fn layout(config: &GeneralPointsConfig) -> TemplateKind {
+    if config.vision.is_some() { TemplateKind::Compact } else { config.template }
 }
 
 /// The example of episode (`seed`, `index`) of `config`; [`Expert`] is cheaper for many.

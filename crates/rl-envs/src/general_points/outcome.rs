@@ -14,6 +14,10 @@ pub enum Outcome {
     Partial,
     /// Legal numbers, wrong value or none.
     WrongTotal,
+    /// The cards named are not those in the picture.
+    IncorrectVision,
+    /// The cards in the picture were named, which was all that was asked for.
+    CardsRecognized,
     /// A number that is not in the hand, used too often, or not used.
     IncorrectNumber,
     /// Illegal characters or grammar, or no formula at all.
@@ -23,12 +27,26 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 8] = [
+        Outcome::Correct,
+        Outcome::Partial,
+        Outcome::WrongTotal,
+        Outcome::IncorrectVision,
+        Outcome::CardsRecognized,
+        Outcome::IncorrectNumber,
+        Outcome::IllegalFormula,
+        Outcome::AttemptLimit,
+    ];
+
     /// Name in records.
     pub fn label(self) -> &'static str {
         match self {
             Outcome::Correct => "correct",
             Outcome::Partial => "partial",
             Outcome::WrongTotal => "wrong_total",
+            Outcome::IncorrectVision => "incorrect_vision",
+            Outcome::CardsRecognized => "cards_recognized",
             Outcome::IncorrectNumber => "incorrect_number",
             Outcome::IllegalFormula => "illegal_formula",
             Outcome::AttemptLimit => "attempt_limit",
@@ -41,6 +59,9 @@ impl Outcome {
             Outcome::Correct => table.correct,
             Outcome::Partial => table.partial,
             Outcome::WrongTotal => table.wrong_total,
+            Outcome::IncorrectVision => table.incorrect_vision,
+            // Where only recognition is asked for, it is the correct solution.
+            Outcome::CardsRecognized => table.correct,
             Outcome::IncorrectNumber => table.incorrect_number,
             Outcome::IllegalFormula => table.illegal_formula,
             Outcome::AttemptLimit => table.attempt_limit,

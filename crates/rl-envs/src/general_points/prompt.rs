@@ -2,11 +2,13 @@
 //!
 //! Wording moves results on this task, so the hash of every text a prompt is made from belongs in the run's manifest.
 
+use rl_core::random::RandomKey;
 use sha2::{Digest, Sha256};
 
 use super::answer::render_answer;
 use super::config::{GeneralPointsConfig, TemplateKind};
 use super::deck::{Card, FACE_RANK, FaceRule, Hand};
+use super::solver::MAX_LISTED;
 use super::table::{SolutionTable, Values};
 use crate::error::{Error, Result};
 
@@ -17,13 +19,17 @@ const STANDARD_RULE_TEN: &str = include_str!("../../templates/standard_rule_ten.
 const STANDARD_RULE_RANK: &str = include_str!("../../templates/standard_rule_rank.txt");
 const COMPACT_RULE_TEN: &str = include_str!("../../templates/compact_rule_ten.txt");
 const COMPACT_RULE_RANK: &str = include_str!("../../templates/compact_rule_rank.txt");
+const VISION: &str = include_str!("../../templates/vision.txt");
+const LEGACY_LOSS_RULE_TEN: &str = include_str!("../../templates/legacy_loss_rule_ten.txt");
+const LEGACY_LOSS_RULE_RANK: &str = include_str!("../../templates/legacy_loss_rule_rank.txt");
 const FEEDBACK: &str = include_str!("../../templates/feedback.txt");
 
 /// The prompt with everything but the cards filled in.
 #[derive(Debug, Clone)]
 pub struct Prompt {
     before_cards: String,
-    after_cards: String,
+    /// `None` where no cards are listed.
+    after_cards: Option<String>,
     quoted_list: bool,
 }
 
@@ -33,12 +39,27 @@ impl Prompt {
     /// # Errors
     /// [`crate::Error::Config`] when the worked example is asked for and no hand without face cards has a solution.
     pub fn new(config: &GeneralPointsConfig, table: &SolutionTable) -> Result<Self> {
-        let (text, rules) = match config.template {
-            TemplateKind::Standard => (STANDARD.trim_end().to_string(), [STANDARD_RULE_TEN, STANDARD_RULE_RANK]),
-            TemplateKind::Example => {
-                (format!("{}{}", STANDARD.trim_end(), example(config, table)?), [STANDARD_RULE_TEN, STANDARD_RULE_RANK])
-            }
-            TemplateKind::Compact => (COMPACT.trim_end().to_string(), [COMPACT_RULE_TEN, COMPACT_RULE_RANK]),
+        let rules = match config.template {
+            TemplateKind::Standard | TemplateKind::Example => [STANDARD_RULE_TEN, STANDARD_RULE_RANK],
+            TemplateKind::Compact => [COMPACT_RULE_TEN, COMPACT_RULE_RANK],
+        };
+        Prompt::with_rules(config, table, rules)
+    }
+
+    /// The prompt with the rule in the words of the published data on which the loss out of distribution was measured.
+    ///
+    /// # Errors
+    /// As for [`Prompt::new`].
+    pub(super) fn legacy_loss(config: &GeneralPointsConfig, table: &SolutionTable) -> Result<Self> {
+        Prompt::with_rules(config, table, [LEGACY_LOSS_RULE_TEN, LEGACY_LOSS_RULE_RANK])
+    }
+
+    fn with_rules(config: &GeneralPointsConfig, table: &SolutionTable, rules: [&str; 2]) -> Result<Self> {
+        let standard = if config.vision.is_some() { VISION } else { STANDARD }.trim_end();
+        let text = match config.template {
+            TemplateKind::Standard => standard.to_string(),
+            TemplateKind::Example => format!("{standard}{}", example(config, table)?),
+            TemplateKind::Compact => COMPACT.trim_end().to_string(),
         };
         let rule = match config.face_rule() {
             FaceRule::Ten => rules[0],
@@ -46,24 +67,26 @@ impl Prompt {
         };
         let text = text
             .replace("<<target>>", &config.target.to_string())
-            .replace("<<count>>", count_of_cards(config.num_cards))
+            .replace("<<count>>", &count_of_cards(config.num_cards))
             .replace("<<values>>", count_word(config.num_cards))
             .replace("<<rule>>", rule.trim_end());
-        let (before, after) = text.split_once("<<cards>>").unwrap_or((&text, ""));
+        // Cards in a picture are not listed.
+        let (before, after) = text.split_once("<<cards>>").map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
         Ok(Prompt {
             before_cards: before.to_string(),
-            after_cards: after.to_string(),
+            after_cards: after.map(str::to_string),
             quoted_list: config.template != TemplateKind::Compact,
         })
     }
 
     /// The user message of `hand`.
     pub fn render(&self, hand: &Hand) -> String {
-        // Four cards with brackets, quotes and commas take 25 bytes at most.
-        let mut text = String::with_capacity(self.before_cards.len() + self.after_cards.len() + 32);
+        let Some(after_cards) = &self.after_cards else { return self.before_cards.clone() };
+        // Six cards with brackets, quotes and commas take 38 bytes at most.
+        let mut text = String::with_capacity(self.before_cards.len() + after_cards.len() + 40);
         text.push_str(&self.before_cards);
         push_cards(&mut text, hand.cards().iter().map(|card| card.plain()), self.quoted_list);
-        text.push_str(&self.after_cards);
+        text.push_str(after_cards);
         text
     }
 }
@@ -81,11 +104,12 @@ pub fn feedback(message: &str) -> String {
     FEEDBACK.trim_end().replace("<<message>>", message)
 }
 
-/// SHA-256 in hexadecimal of the texts behind a template: both rule sentences and the feedback turn included.
-pub fn template_sha256(template: TemplateKind) -> String {
-    let texts: &[&str] = match template {
-        TemplateKind::Standard => &[STANDARD, STANDARD_RULE_TEN, STANDARD_RULE_RANK, FEEDBACK],
-        TemplateKind::Example => &[STANDARD, STANDARD_RULE_TEN, STANDARD_RULE_RANK, FEEDBACK, EXAMPLE],
+/// SHA-256 in hexadecimal of the texts behind a game's prompts: both rule sentences and the feedback turn included.
+pub fn template_sha256(config: &GeneralPointsConfig) -> String {
+    let standard = if config.vision.is_some() { VISION } else { STANDARD };
+    let texts: &[&str] = match config.template {
+        TemplateKind::Standard => &[standard, STANDARD_RULE_TEN, STANDARD_RULE_RANK, FEEDBACK],
+        TemplateKind::Example => &[standard, STANDARD_RULE_TEN, STANDARD_RULE_RANK, FEEDBACK, EXAMPLE],
         TemplateKind::Compact => &[COMPACT, COMPACT_RULE_TEN, COMPACT_RULE_RANK, FEEDBACK],
     };
     let mut hasher = Sha256::new();
@@ -115,7 +139,16 @@ fn example(config: &GeneralPointsConfig, table: &SolutionTable) -> Result<String
     let highest = config.max_rank.min(FACE_RANK - 1);
     let hands =
         if config.min_rank <= highest { Values::all(config.num_cards, config.min_rank, highest)? } else { Vec::new() };
-    let found = hands.into_iter().find_map(|values| Some((values, table.solutions(values).first()?)));
+    let key = RandomKey::new(0, "general_points/worked example");
+    let found = hands.into_iter().find_map(|values| {
+        // The one listed first, or the first of a search that is always the same.
+        let solution = match table.is_solvable(values) {
+            false => None,
+            true if values.as_slice().len() <= MAX_LISTED => table.solutions(values).first().cloned(),
+            true => table.solution(values, key),
+        };
+        Some((values, solution?))
+    });
     let (values, formula) = found.ok_or_else(|| Error::Config {
         key: "template",
         value: "example".to_string(),
@@ -125,14 +158,14 @@ fn example(config: &GeneralPointsConfig, table: &SolutionTable) -> Result<String
     let mut cards = String::new();
     push_cards(&mut cards, plain.iter().copied(), true);
     // Compact layout is strict JSON, which is what this variant asks for.
-    let answer = render_answer(TemplateKind::Compact, &plain, values.as_slice(), formula, config.target);
+    let answer = render_answer(TemplateKind::Compact, &plain, values.as_slice(), &formula, config.target);
     Ok(EXAMPLE.trim_end().replace("<<example_cards>>", &cards).replace("<<example_answer>>", &answer))
 }
 
 fn count_word(num_cards: usize) -> &'static str {
-    ["one", "two", "three", "four"][num_cards.clamp(1, Values::MAX_CARDS) - 1]
+    ["one", "two", "three", "four", "five", "six"][num_cards.clamp(1, Values::MAX_CARDS) - 1]
 }
 
-fn count_of_cards(num_cards: usize) -> &'static str {
-    ["one card", "two cards", "three cards", "four cards"][num_cards.clamp(1, Values::MAX_CARDS) - 1]
+fn count_of_cards(num_cards: usize) -> String {
+    format!("{} card{}", count_word(num_cards), if num_cards == 1 { "" } else { "s" })
 }

@@ -1,13 +1,20 @@
 //! Every solution string of a hand, and whether there is one.
 //!
-//! Strings come from the distinct orders of the values, all operators and a fixed set of bracketings without nesting.
-//! That set loses no hand: with four numbers every expression tree can be rewritten with at most one bracket level.
-//! [`is_solvable`] searches the trees themselves, so the two can be compared.
+//! Up to four cards, strings come from the distinct orders of the values, all operators and a fixed set of bracketings
+//! without nesting. That set loses no hand: with four numbers every expression tree can be rewritten with at most one
+//! bracket level. [`is_solvable`] searches the trees themselves, so the two can be compared. Beyond four cards both
+//! search trees by halves.
+
+use rl_core::random::RandomKey;
 
 use super::expression::{Evaluator, Operator};
 use super::rational::Rational;
+use super::search::Search;
 use super::table::Values;
 use crate::error::EvaluationError;
+
+/// Most cards whose solutions are listed by bracketings and kept; with more they are searched for.
+pub const MAX_LISTED: usize = 4;
 
 /// One bracketing: each pair is a group from its first to its last operand, counted from 0.
 type Bracketing = &'static [(usize, usize)];
@@ -16,9 +23,15 @@ const ONE_OR_TWO: &[Bracketing] = &[&[]];
 const THREE: &[Bracketing] = &[&[], &[(0, 1)], &[(1, 2)]];
 const FOUR: &[Bracketing] = &[&[], &[(0, 1)], &[(0, 2)], &[(1, 2)], &[(1, 3)], &[(2, 3)], &[(0, 1), (2, 3)]];
 
-/// All distinct solution strings, such as `4*3+2+10`, in byte order. Brackets may be redundant.
+/// All distinct solution strings, such as `4*3+2+10`, in byte order.
+///
+/// Up to four cards brackets may be redundant, as published: {1, 2, 3, 4} to 24 has 314 strings. With five or six every
+/// expression tree is written with the fewest brackets that keep its value.
 pub fn solutions(values: Values, target: i32) -> Vec<String> {
     let target = Rational::integer(target.into());
+    if MAX_LISTED < values.as_slice().len() {
+        return Search::new(values).solutions(target);
+    }
     let bracketings = match values.as_slice().len() {
         4 => FOUR,
         3 => THREE,
@@ -45,9 +58,18 @@ pub fn solutions(values: Values, target: i32) -> Vec<String> {
     found
 }
 
+/// A solution met first by a search whose order `key` shuffles; `None` when there is none. Every solution with the fewest
+/// brackets can come up, not all equally often.
+pub fn find_solution(values: Values, target: i32, key: RandomKey) -> Option<String> {
+    Search::new(values).find(Rational::integer(target.into()), key)
+}
+
 /// Whether any expression tree over the values, each used once, equals the target.
 pub fn is_solvable(values: Values, target: i32) -> bool {
-    let mut numbers = [Rational::ZERO; Values::MAX_CARDS];
+    if MAX_LISTED < values.as_slice().len() {
+        return Search::new(values).reaches(Rational::integer(target.into()));
+    }
+    let mut numbers = [Rational::ZERO; MAX_LISTED];
     for (number, &value) in numbers.iter_mut().zip(values.as_slice()) {
         *number = Rational::integer(value.into());
     }
@@ -55,7 +77,7 @@ pub fn is_solvable(values: Values, target: i32) -> bool {
 }
 
 /// Joins every two of the first `count` numbers in every way until one is left.
-fn reaches(numbers: [Rational; Values::MAX_CARDS], count: usize, target: Rational) -> bool {
+fn reaches(numbers: [Rational; MAX_LISTED], count: usize, target: Rational) -> bool {
     if count == 1 {
         return numbers[0] == target;
     }

@@ -5,10 +5,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
-use super::solver;
+use rl_core::random::RandomKey;
+
+use super::solver::{self, MAX_LISTED};
 use crate::error::{Error, Result};
 
-/// A sorted multiset of 1 to 4 card values, each 1 to 13.
+/// A sorted multiset of 1 to 6 card values, each 1 to 13.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Values {
     sorted: [u8; Values::MAX_CARDS],
@@ -17,14 +19,14 @@ pub struct Values {
 
 impl Values {
     /// Most cards a hand can hold.
-    pub const MAX_CARDS: usize = 4;
+    pub const MAX_CARDS: usize = 6;
     /// Largest card value.
     pub const MAX_VALUE: u8 = 13;
 
     /// The multiset of `values`, in any order.
     ///
     /// # Errors
-    /// [`Error::CardValues`] unless there are 1 to 4 values between 1 and 13.
+    /// [`Error::CardValues`] unless there are 1 to 6 values between 1 and 13.
     pub fn new(values: &[u8]) -> Result<Self> {
         let in_range = values.iter().all(|value| (1..=Self::MAX_VALUE).contains(value));
         if values.is_empty() || values.len() > Self::MAX_CARDS || !in_range {
@@ -58,38 +60,43 @@ impl Values {
         }
     }
 
-    /// Position among all multisets of 1 to 4 values: the combinatorial number system, after the smaller hands.
+    /// Position among all multisets of as many values: the combinatorial number system.
     fn index(self) -> usize {
-        let s = self.sorted.map(usize::from);
-        match self.count {
-            1 => s[0] - 1,
-            2 => 13 + (s[0] - 1) + choose2(s[1]),
-            3 => 13 + 91 + (s[0] - 1) + choose2(s[1]) + choose3(s[2] + 1),
-            _ => 13 + 91 + 455 + (s[0] - 1) + choose2(s[1]) + choose3(s[2] + 1) + choose4(s[3] + 2),
-        }
+        self.as_slice()
+            .iter()
+            .enumerate()
+            .map(|(place, &value)| CHOOSE[usize::from(value) - 1 + place][place + 1])
+            .sum()
     }
 }
 
-/// 13 + 91 + 455 + 1820 multisets of 1, 2, 3 and 4 values.
-const NUM_MULTISETS: usize = 2379;
-
-fn choose2(n: usize) -> usize {
-    n * (n - 1) / 2
+/// Multisets of `count` values.
+const fn num_multisets(count: usize) -> usize {
+    CHOOSE[Values::MAX_VALUE as usize + count - 1][count]
 }
 
-fn choose3(n: usize) -> usize {
-    n * (n - 1) * (n - 2) / 6
-}
-
-fn choose4(n: usize) -> usize {
-    n * (n - 1) * (n - 2) * (n - 3) / 24
-}
+/// Binomial coefficients, `CHOOSE[n][k]`.
+const CHOOSE: [[usize; Values::MAX_CARDS + 1]; Values::MAX_VALUE as usize + Values::MAX_CARDS] = {
+    let mut table = [[0; Values::MAX_CARDS + 1]; Values::MAX_VALUE as usize + Values::MAX_CARDS];
+    let mut n = 0;
+    while n < table.len() {
+        table[n][0] = 1;
+        let mut k = 1;
+        while k <= Values::MAX_CARDS && 0 < n {
+            table[n][k] = table[n - 1][k - 1] + table[n - 1][k];
+            k += 1;
+        }
+        n += 1;
+    }
+    table
+};
 
 /// Solvability and solutions of every hand for one target.
 #[derive(Debug)]
 pub struct SolutionTable {
     target: i32,
-    entries: Box<[Entry]>,
+    /// By number of cards, less one; then by [`Values::index`].
+    entries: [OnceLock<Box<[Entry]>>; Values::MAX_CARDS],
 }
 
 #[derive(Debug, Default)]
@@ -104,10 +111,8 @@ impl SolutionTable {
         static TABLES: LazyLock<Mutex<HashMap<i32, Arc<SolutionTable>>>> = LazyLock::new(Mutex::default);
         // A panic elsewhere cannot leave the map half written, so a poisoned lock is still good.
         let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = tables.entry(target).or_insert_with(|| {
-            let entries = (0..NUM_MULTISETS).map(|_| Entry::default()).collect();
-            Arc::new(SolutionTable { target, entries })
-        });
+        let table =
+            tables.entry(target).or_insert_with(|| Arc::new(SolutionTable { target, entries: Default::default() }));
         Arc::clone(table)
     }
 
@@ -118,12 +123,28 @@ impl SolutionTable {
 
     /// Whether some formula over the values reaches the target.
     pub fn is_solvable(&self, values: Values) -> bool {
-        *self.entries[values.index()].is_solvable.get_or_init(|| solver::is_solvable(values, self.target))
+        *self.entry(values).is_solvable.get_or_init(|| solver::is_solvable(values, self.target))
     }
 
-    /// All solution strings in byte order; see [`solver::solutions`].
-    pub fn solutions(&self, values: Values) -> &Arc<[String]> {
-        self.entries[values.index()].solutions.get_or_init(|| solver::solutions(values, self.target).into())
+    /// All solution strings in byte order; see [`solver::solutions`]. Up to [`MAX_LISTED`] cards they are kept, with more
+    /// they are worked out each time, since there can be a hundred thousand.
+    pub fn solutions(&self, values: Values) -> Arc<[String]> {
+        let all = || solver::solutions(values, self.target).into();
+        if values.as_slice().len() <= MAX_LISTED {
+            Arc::clone(self.entry(values).solutions.get_or_init(all))
+        } else {
+            all()
+        }
+    }
+
+    /// One solution, chosen by `key`: up to [`MAX_LISTED`] cards uniformly from all, with more the first that
+    /// [`solver::find_solution`] meets. `None` when there is none.
+    pub fn solution(&self, values: Values, key: RandomKey) -> Option<String> {
+        if MAX_LISTED < values.as_slice().len() {
+            return solver::find_solution(values, self.target, key);
+        }
+        let all = self.solutions(values);
+        all.get(key.below(0, all.len() as u64) as usize).cloned()
     }
 
     /// Whether some solution string starts with `prefix`.
@@ -131,6 +152,13 @@ impl SolutionTable {
         let solutions = self.solutions(values);
         let first = solutions.partition_point(|solution| solution.as_str() < prefix);
         solutions.get(first).is_some_and(|solution| solution.starts_with(prefix))
+    }
+
+    fn entry(&self, values: Values) -> &Entry {
+        let count = values.as_slice().len();
+        let entries =
+            self.entries[count - 1].get_or_init(|| (0..num_multisets(count)).map(|_| Entry::default()).collect());
+        &entries[values.index()]
     }
 }
 
@@ -140,12 +168,13 @@ mod tests {
 
     #[test]
     fn every_multiset_has_its_own_index() {
-        let mut seen = vec![false; NUM_MULTISETS];
-        for count in 1..=4 {
+        for (count, multisets) in [(1, 13), (2, 91), (3, 455), (4, 1820), (5, 6188), (6, 18564)] {
+            let mut seen = vec![false; num_multisets(count)];
+            assert_eq!(seen.len(), multisets);
             for values in Values::all(count, 1, 13).unwrap() {
                 assert!(!std::mem::replace(&mut seen[values.index()], true), "{values:?} shares its index");
             }
+            assert!(seen.into_iter().all(|seen| seen));
         }
-        assert!(seen.into_iter().all(|seen| seen));
     }
 }

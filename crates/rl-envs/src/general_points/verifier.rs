@@ -5,11 +5,15 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::config::{GeneralPointsConfig, RewardMode, RewardTable};
+use super::answer::Answer;
+use super::config::{GeneralPointsConfig, RewardMode, RewardTable, VisionConfig};
+use super::deck::Hand;
 use super::expression::{Number, Token, evaluate, tokens};
 use super::outcome::Outcome;
 use super::rational::Rational;
+use super::solver::MAX_LISTED;
 use super::table::{SolutionTable, Values};
+use crate::price::{Combination, Prices};
 
 /// A violation the verifier looks for, in the order of its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +81,10 @@ pub struct Verifier {
     table: Arc<SolutionTable>,
     mode: RewardMode,
     prices: RewardTable,
+    vision: Option<VisionConfig>,
     legacy_unclosed_bracket: bool,
     legacy_float: bool,
+    legacy_extra_step: bool,
 }
 
 impl Verifier {
@@ -92,9 +98,36 @@ impl Verifier {
             table: SolutionTable::shared(config.target),
             mode: config.reward.mode,
             prices: config.reward.table(),
+            vision: config.vision.clone(),
+            legacy_extra_step: config.legacy_extra_step,
             legacy_unclosed_bracket: config.legacy_unclosed_bracket,
             legacy_float: config.legacy_float,
         })
+    }
+
+    /// Grades an answer to `hand`: in the visual variant first the cards that it names, then the formula.
+    pub fn grade_answer(&self, answer: &Answer, hand: &Hand) -> Verdict {
+        match &self.vision {
+            None => {}
+            Some(_) if !names_the_cards(answer, hand) => return self.without_faults(Outcome::IncorrectVision),
+            Some(vision) if vision.recognition_only => return self.without_faults(Outcome::CardsRecognized),
+            Some(_) => {}
+        }
+        self.grade(answer.left_side(), hand.values())
+    }
+
+    /// What the outcomes are worth.
+    pub fn prices(&self) -> Prices {
+        let table = &self.prices;
+        let single = self.mode != RewardMode::Additive
+            && !self.legacy_float
+            // Otherwise the most severe of several violations is not always the one that names the outcome.
+            && table.illegal_formula <= table.incorrect_number;
+        Prices {
+            outcomes: Outcome::ALL.iter().map(|outcome| (outcome.label(), outcome.price(table))).collect(),
+            truncation: if self.legacy_extra_step { 0.0 } else { table.attempt_limit },
+            combination: if single { Combination::Single } else { Combination::Sum },
+        }
     }
 
     /// Grades `left_side`, the formula before its `=`; `None` is a missing formula.
@@ -136,11 +169,16 @@ impl Verifier {
             (Fault::UnusedNumbers, "these numbers are not used", &numbers.unused),
         ] {
             if faults.has(fault) {
-                reasons.push(format!("{text}: [{}]", list.join(", ")));
+                reasons.push(format!("{text}: [{}]", list.0.join(", ")));
             }
         }
         match verdict.outcome {
             Outcome::Correct => reasons.push("the formula is correct".to_string()),
+            Outcome::IncorrectVision => reasons.push("the cards are not those in the picture".to_string()),
+            Outcome::CardsRecognized => reasons.push("the cards are those in the picture".to_string()),
+            Outcome::WrongTotal if MAX_LISTED < hand.as_slice().len() => {
+                reasons.push(format!("the formula does not equal {}", self.table.target()));
+            }
             Outcome::Partial => reasons.push("the formula is the start of a solution but not complete".to_string()),
             Outcome::WrongTotal => match self.matching_prefix(&formula, hand) {
                 Some("") => reasons.push("no solution starts like this formula".to_string()),
@@ -159,8 +197,12 @@ impl Verifier {
 
     /// The verdict of a response that was not graded.
     pub(super) fn attempt_limit(&self) -> Verdict {
-        let outcome = Outcome::AttemptLimit;
-        Verdict { outcome, reward: self.prices.attempt_limit, success: false, faults: Faults::default() }
+        self.without_faults(Outcome::AttemptLimit)
+    }
+
+    fn without_faults(&self, outcome: Outcome) -> Verdict {
+        let success = matches!(outcome, Outcome::Correct | Outcome::CardsRecognized);
+        Verdict { outcome, reward: outcome.price(&self.prices), success, faults: Faults::default() }
     }
 
     /// Without blanks where the mode ignores them.
@@ -321,33 +363,65 @@ impl Remaining {
     }
 }
 
+/// Whether the answer names the cards of the hand, in any order.
+fn names_the_cards(answer: &Answer, hand: &Hand) -> bool {
+    let mut named = answer.cards().unwrap_or_default();
+    let mut dealt: Vec<&str> = hand.cards().iter().map(|card| card.plain()).collect();
+    named.sort_unstable();
+    dealt.sort_unstable();
+    named == dealt
+}
+
 /// The numbers of a formula against the hand, for messages.
 struct NumberUse {
-    invalid: Vec<String>,
-    overused: Vec<String>,
-    unused: Vec<String>,
+    invalid: NumberList,
+    overused: NumberList,
+    unused: NumberList,
 }
+
+/// Different numbers, in order; of very many or very long ones only the beginning.
+#[derive(Default)]
+struct NumberList(Vec<String>);
 
 impl NumberUse {
     fn count(formula: &str, hand: Values) -> Self {
         let mut left = Remaining::of(hand);
-        let mut found = NumberUse { invalid: Vec::new(), overused: Vec::new(), unused: Vec::new() };
+        let mut found = NumberUse {
+            invalid: NumberList::default(),
+            overused: NumberList::default(),
+            unused: NumberList::default(),
+        };
         for token in tokens(formula) {
             let Token::Number(digits) = token else { continue };
             match left.take(digits) {
                 Taken::InHand => {}
-                Taken::UsedUp => push_new(&mut found.overused, digits),
-                Taken::Unknown => push_new(&mut found.invalid, digits),
+                Taken::UsedUp => found.overused.push_new(digits),
+                Taken::Unknown => found.invalid.push_new(digits),
             }
         }
-        found.unused = left.list().iter().map(ToString::to_string).collect();
+        found.unused = NumberList(left.list().iter().map(ToString::to_string).collect());
         found
     }
 }
 
-fn push_new(list: &mut Vec<String>, digits: &str) {
-    if !list.iter().any(|known| known == digits) {
-        list.push(digits.to_string());
+impl NumberList {
+    /// Numbers that a message names.
+    const MOST: usize = 12;
+    /// Digits of one of them.
+    const LONGEST: usize = 24;
+
+    fn push_new(&mut self, digits: &str) {
+        // Nothing comes after the dots.
+        if Self::MOST < self.0.len() {
+            return;
+        }
+        let shown = match digits.get(..Self::LONGEST) {
+            Some(start) if Self::LONGEST < digits.len() => format!("{start}..."),
+            _ => digits.to_string(),
+        };
+        if !self.0.contains(&shown) {
+            self.0.push(if self.0.len() == Self::MOST { "...".to_string() } else { shown });
+        }
     }
 }
 

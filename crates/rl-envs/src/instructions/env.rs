@@ -7,6 +7,7 @@ use super::prompts::{Instruction, PromptConfig, Prompts};
 use super::verifier::Outcome;
 use crate::environment::{Environment, Message, Observation, Step};
 use crate::error::{Error, Result, ensure};
+use crate::price::{Combination, Prices};
 
 const NAME: &str = "instructions";
 
@@ -59,6 +60,8 @@ pub struct Instructions {
 
 #[derive(Debug, Clone)]
 struct Episode {
+    seed: u64,
+    index: u64,
     instruction: Instruction,
     outcome: Option<Outcome>,
 }
@@ -100,7 +103,7 @@ impl Environment for Instructions {
     fn reset(&mut self, seed: u64, index: u64) -> Result<Observation> {
         let instruction = self.prompts.instruction(seed, index).clone();
         let prompt = instruction.prompt();
-        self.episode = Some(Episode { instruction, outcome: None });
+        self.episode = Some(Episode { seed, index, instruction, outcome: None });
         Ok(Observation { messages: vec![Message::user(prompt)] })
     }
 
@@ -130,5 +133,19 @@ impl Environment for Instructions {
     /// The kind of the constraint.
     fn task_kind(&self) -> Option<&'static str> {
         self.instruction().map(|instruction| instruction.constraint.kind().label())
+    }
+
+    fn prices(&self) -> Option<Prices> {
+        let outcomes = [Outcome::Obeyed, Outcome::Violated, Outcome::OffTopic, Outcome::Empty];
+        Some(Prices {
+            outcomes: outcomes.map(|outcome| (outcome.label(), self.reward.price(outcome))).to_vec(),
+            truncation: 0.0,
+            combination: Combination::Single,
+        })
+    }
+
+    fn expert(&self) -> Option<String> {
+        let episode = self.episode.as_ref().filter(|episode| episode.outcome.is_none())?;
+        Some(self.prompts.answers(episode.seed, episode.index).chosen)
     }
 }

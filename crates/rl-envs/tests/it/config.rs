@@ -2,7 +2,7 @@
 
 use rl_envs::Error;
 use rl_envs::general_points::{
-    Deck, GeneralPoints, GeneralPointsConfig, RewardConfig, RewardMode, RewardTable, TemplateKind,
+    Deck, GeneralPoints, GeneralPointsConfig, RewardConfig, RewardMode, RewardTable, TemplateKind, VisionConfig,
 };
 
 fn refused(config: GeneralPointsConfig) -> (&'static str, String) {
@@ -15,10 +15,19 @@ fn refused(config: GeneralPointsConfig) -> (&'static str, String) {
 #[test]
 fn values_out_of_range_are_named() {
     let base = GeneralPointsConfig::default;
+    let vision = |resolution| Some(VisionConfig { resolution, recognition_only: false });
     let prices = |prices| RewardConfig { mode: RewardMode::Additive, prices: Some(prices) };
     for (config, key, value) in [
         (GeneralPointsConfig { num_cards: 0, ..base() }, "num_cards", "0"),
-        (GeneralPointsConfig { num_cards: 5, ..base() }, "num_cards", "5"),
+        (GeneralPointsConfig { num_cards: 7, ..base() }, "num_cards", "7"),
+        (GeneralPointsConfig { num_cards: 5, legacy_float: true, ..base() }, "legacy_float", "true"),
+        (
+            GeneralPointsConfig { num_cards: 6, legacy_unclosed_bracket: true, ..base() },
+            "legacy_unclosed_bracket",
+            "true",
+        ),
+        (GeneralPointsConfig { vision: vision(16), ..base() }, "vision.resolution", "16"),
+        (GeneralPointsConfig { vision: vision(400), template: TemplateKind::Compact, ..base() }, "template", "compact"),
         (GeneralPointsConfig { min_rank: 0, ..base() }, "min_rank", "0"),
         (GeneralPointsConfig { max_rank: 14, ..base() }, "max_rank", "14"),
         (GeneralPointsConfig { min_rank: 9, max_rank: 8, ..base() }, "max_rank", "8"),
@@ -47,8 +56,8 @@ fn values_out_of_range_are_named() {
     ] {
         assert_eq!(refused(config), (key, value.to_string()));
     }
-    let error = GeneralPointsConfig { num_cards: 5, ..base() }.validate().unwrap_err();
-    assert_eq!(error.to_string(), "num_cards = 5: must be 1 to 4");
+    let error = GeneralPointsConfig { num_cards: 7, ..base() }.validate().unwrap_err();
+    assert_eq!(error.to_string(), "num_cards = 7: must be 1 to 6");
     let error = Deck::new(&GeneralPointsConfig { num_cards: 1, ood: true, target: 3, ..base() }).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -126,7 +126,7 @@ impl Method for Rl {
             manifest = match task {
                 Some(TaskConfig::Prompts(prompts)) => manifest.input_path(name, &prompts.data)?,
                 Some(TaskConfig::Environment { environment: EnvironmentConfig::GeneralPoints(game) }) => {
-                    manifest.input(format!("{name}.prompt_template"), template_sha256(game.template))
+                    manifest.input(format!("{name}.prompt_template"), template_sha256(game))
                 }
                 Some(TaskConfig::Environment { environment: EnvironmentConfig::Virl(walk) }) => {
                     let template = rl_envs::virl::prompt::template_sha256(walk.template);
