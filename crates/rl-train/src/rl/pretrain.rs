@@ -1,15 +1,16 @@
 //! The supervised loss beside the policy loss.
 
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
-use rl_data::{ChatRecord, Cursor, read_jsonl, select};
+use rl_data::{ChatRecord, Cursor};
 use rl_models::ChatModel;
 
 use crate::Result;
 use crate::batch::{MicroBatch, TrainingRow, backward_from, micro_batches, to_host};
 use crate::config::{PretrainConfig, TrainingConfig};
+use crate::data::{Layout, read_records, select_rows};
 use crate::examples::Examples;
 use crate::non_finite::NonFiniteGuard;
-use crate::sft::{describe, training_rows};
+use crate::sft::training_rows;
 
 /// Supervised rows in the order of the run.
 pub(super) struct Pretrain {
@@ -26,10 +27,11 @@ impl Pretrain {
         cursor: Option<Cursor>,
         training: &TrainingConfig,
     ) -> Result<Self> {
-        let records: Vec<ChatRecord> = read_jsonl(&config.data)?;
-        let selection = select(chat.renderer.examples(&records, config.train_on), &config.selection)?;
-        tracing::info!("{}: {}", config.data.display(), describe(&selection));
-        let examples = Examples::new(training_rows(selection), seed, cursor, training)?;
+        let (key, path) = ("pretrain.data", &config.data);
+        let records: Vec<ChatRecord> = read_records(key, path, Layout::Chat)?;
+        let rows = chat.renderer.examples(&records, config.train_on);
+        let file = select_rows(key, path, rows, &config.selection, training_rows)?;
+        let examples = Examples::new(file.items, seed, cursor, training)?;
         Ok(Pretrain { config: config.clone(), examples })
     }
 
