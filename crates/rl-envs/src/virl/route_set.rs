@@ -28,9 +28,12 @@ pub struct RouteSet {
 
 #[derive(Debug, Clone)]
 enum Routes {
-    Synthetic(Synthetic),
+    Synthetic(Box<Synthetic>),
     Listed(Vec<Route>),
 }
+
+/// Sets by folder, and whether with panoramas.
+type ReadFolders = HashMap<(PathBuf, bool), Arc<RouteSet>>;
 
 impl RouteSet {
     /// The routes of `config`. A folder is read once per process and shared, with and without its panoramas.
@@ -38,10 +41,11 @@ impl RouteSet {
     /// # Errors
     /// [`Error::Config`] for impossible synthetic routes; [`Error::RouteFile`] naming the file, the route and what is wrong.
     pub fn shared(config: &VirlConfig) -> Result<Arc<RouteSet>> {
-        static FOLDERS: LazyLock<Mutex<HashMap<(PathBuf, bool), Arc<RouteSet>>>> = LazyLock::new(Mutex::default);
+        static FOLDERS: LazyLock<Mutex<ReadFolders>> = LazyLock::new(Mutex::default);
         match &config.routes {
             RouteSource::Synthetic(routes) => {
-                Ok(Arc::new(RouteSet { routes: Routes::Synthetic(Synthetic::new(routes)?), panoramas: None }))
+                let routes = Routes::Synthetic(Box::new(Synthetic::new(routes)?));
+                Ok(Arc::new(RouteSet { routes, panoramas: None }))
             }
             RouteSource::Folder(folder) => {
                 let key = (folder.path.clone(), config.relocation);
