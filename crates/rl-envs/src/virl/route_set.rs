@@ -32,17 +32,20 @@ enum Routes {
     Listed(Vec<Route>),
 }
 
+/// Sets by folder, and whether with panoramas.
+type ReadFolders = HashMap<(PathBuf, bool), Arc<RouteSet>>;
+
 impl RouteSet {
     /// The routes of `config`. A folder is read once per process and shared, with and without its panoramas.
     ///
     /// # Errors
     /// [`Error::Config`] for impossible synthetic routes; [`Error::RouteFile`] naming the file, the route and what is wrong.
     pub fn shared(config: &VirlConfig) -> Result<Arc<RouteSet>> {
-        type Folders = HashMap<(PathBuf, bool), Arc<RouteSet>>;
-        static FOLDERS: LazyLock<Mutex<Folders>> = LazyLock::new(Mutex::default);
+        static FOLDERS: LazyLock<Mutex<ReadFolders>> = LazyLock::new(Mutex::default);
         match &config.routes {
             RouteSource::Synthetic(routes) => {
-                Ok(Arc::new(RouteSet { routes: Routes::Synthetic(Box::new(Synthetic::new(routes)?)), panoramas: None }))
+                let routes = Routes::Synthetic(Box::new(Synthetic::new(routes)?));
+                Ok(Arc::new(RouteSet { routes, panoramas: None }))
             }
             RouteSource::Folder(folder) => {
                 let key = (folder.path.clone(), config.relocation);

@@ -42,8 +42,7 @@ fn answers_are_priced_as_published() {
     let (at, not_at) = ("You are at an intersection", "Nothing here");
     let wrong = "turn_direction(nowhere)";
     // Point, observation, action (none: the right one), reward, message, and the reward of the published test.
-    type Case<'a> = (&'a RailPoint, &'a str, Option<&'a str>, f64, &'a str, f64);
-    let cases: [Case; 13] = [
+    let cases = [
         (&away, not_at, None, 1.0, "the action is right.", 1.0),
         // A right action is right whatever is observed.
         (&away, at, None, 1.0, "the action is right.", 1.0),

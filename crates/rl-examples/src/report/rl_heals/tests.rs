@@ -204,6 +204,11 @@ models = { any = "any" }
 /// Writes the records of an experiment in which success out of distribution falls from 40 to 20 hands and comes back to
 /// 30.
 fn write_records(root: &Path, seconds: f64) -> ReportConfig {
+    write_records_of(root, seconds, EVALUATION)
+}
+
+/// [`write_records`] with other settings of the evaluations.
+fn write_records_of(root: &Path, seconds: f64, settings: &str) -> ReportConfig {
     let folder = |name: &str| root.join(name);
     let evaluation = |name: &str, step: Option<u64>, id: u64, ood: u64| Evaluation {
         name: name.to_owned(),
@@ -244,7 +249,7 @@ fn write_records(root: &Path, seconds: f64) -> ReportConfig {
         ),
     ];
     for (name, seed, summary) in &summaries {
-        let text = format!("run = {:?}\nseed = {seed}\n{EVALUATION}", folder(name).display().to_string());
+        let text = format!("run = {:?}\nseed = {seed}\n{settings}", folder(name).display().to_string());
         let config: EvaluationConfig = parse(&text, "evaluation", &[]).unwrap();
         Run::open(&folder(name), &config, Manifest::new().seed("seed", *seed)).unwrap();
         std::fs::write(folder(name).join("evaluation.json"), serde_json::to_vec(summary).unwrap()).unwrap();
@@ -337,6 +342,24 @@ fn a_report_says_what_the_records_hold() {
     for outside in ["<script", "<link", "src=", "url("] {
         assert!(!html.contains(outside), "{outside}");
     }
+}
+
+#[test]
+fn a_report_on_walks_speaks_of_points_and_not_of_cards() {
+    let cards = "name = \"general_points\", num_cards = 3, target = 24";
+    let settings = EVALUATION
+        .replace(cards, "name = \"virl\", episode = \"point\"")
+        .replace("treat_face_cards_as_10 = false, ood = true", "absolute_action = false");
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_records_of(folder.path(), 1.5, &settings);
+    let (numbers, path) = write_report(&config).unwrap();
+    let html = std::fs::read_to_string(path).unwrap();
+    assert!(html.contains("of 100 new ID points") && html.contains("V-IRL"));
+    for word in ["face cards", "formula", "new hands", "unseen values", "values seen", "format errors"] {
+        assert!(!html.contains(word), "{word}");
+    }
+    assert!(numbers.stages.iter().all(|stage| stage.format_errors.is_none()));
+    assert_eq!(numbers.provenance.template_sha256.len(), 64);
 }
 
 #[test]
