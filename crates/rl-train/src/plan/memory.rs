@@ -2,8 +2,10 @@
 //!
 //! Everything is counted from shapes, for the CPU: what the graph keeps per token and layer follows from the operations in
 //! `rl_models` and their backward passes in `rl_torch`. Below, `t` is tokens of a pass, `h` hidden width, `i` width of the
-//! feed-forward layer, `q` and `kv` width of all query and of all key heads, `e` bytes of a number. Not here: how many tokens a
-//! pass has (`passes`), and what the machine has (`system`).
+//! feed-forward layer, `q` and `kv` width of all query and of all key heads, `e` bytes of a number.
+//!
+//! What is left out: holes that the allocator cannot use between gradients and activations, a few hundredths of the peak. Not here:
+//! how many tokens a pass has (`passes`), and what the machine has (`system`).
 
 use rl_models::ModelConfig;
 
@@ -23,8 +25,7 @@ const PREFILL: (u64, u64) = (8192, 64);
 const CACHE_BLOCK: u64 = 64;
 /// Copies of a step's logits that drawing a token makes: in f32, scaled, as probabilities, with noise.
 const DRAW_COPIES: u64 = 4;
-/// Smallest share of memory that the allocator cannot give back or use again between the tensors of a pass: see
-/// [`MemoryPlan::new`].
+/// Tiles of numbers that a divergence of two projections holds at a time: logits, probabilities, values and slopes.
 const TILES_OF_DISTILLATION: u64 = 6;
 
 /// One term of the prediction.

@@ -10,6 +10,7 @@ pub mod memory;
 mod methods;
 mod models;
 mod passes;
+mod process;
 mod screen;
 mod system;
 
@@ -148,14 +149,12 @@ pub fn plan<C: Planned>(config: &C) -> Result<Plan> {
     models.list[0].apply_groups(&training.groups)?;
     let work = config.work(&models)?;
     if let Some(new) = &work.new_config {
-        models.list[0] = PlannedModel {
-            role: models.list[0].role.clone(),
-            ..PlannedModel::new("", new, models.list[0].dtype, true)
-        };
+        let PlannedModel { role, dtype, gradient_checkpointing, .. } = models.list[0].clone();
+        models.list[0] = PlannedModel { gradient_checkpointing, ..PlannedModel::new(role, new, dtype, true) };
         models.list[0].apply_groups(&training.groups)?;
     }
     let disk = DiskPlan::new(&models.list, training, work.steps);
-    let memory = predict(config, &models.list, &work.largest, work.rollout.as_ref());
+    let memory = predict(config, &models.list, &work.largest, work.rollout.as_ref())?;
     let notes = notes(config, &work);
     Ok(Plan {
         method: config.method(),
@@ -213,13 +212,13 @@ pub fn check_memory<C: Planned>(config: &C) -> Result<()> {
     if let Some((unit, per_step)) = config.unit_bound() {
         let longest = unit.min(2 * models.list[0].config.max_positions().unsigned_abs() as usize);
         let tokens = training.micro_batch_tokens.max(longest).min(per_step.saturating_mul(longest));
-        let memory = predict(config, &models.list, &PassShape::bound(tokens, longest), None);
+        let memory = predict(config, &models.list, &PassShape::bound(tokens, longest), None)?;
         if memory.peak() <= limit {
             return Ok(());
         }
     }
     let work = config.work(&models)?;
-    let memory = predict(config, &models.list, &work.largest, work.rollout.as_ref());
+    let memory = predict(config, &models.list, &work.largest, work.rollout.as_ref())?;
     fits(&memory, limit, &models.list[0], training.micro_batch_tokens)
 }
 
@@ -229,11 +228,11 @@ fn predict<C: Planned>(
     models: &[PlannedModel],
     pass: &PassShape,
     rollout: Option<&RolloutShape>,
-) -> MemoryPlan {
+) -> Result<MemoryPlan> {
     let mut plan = MemoryPlan::default();
     let policy = &models[0];
     let has_average = config.training().ema_decay.is_some();
-    plan.hold("process: program, data, this far", resident_bytes().unwrap_or(0));
+    plan.hold("process: program, buffers, data", process::process_bytes()?);
     for (index, model) in models.iter().enumerate() {
         plan.hold_model(model, has_average && index == 0);
     }
@@ -265,7 +264,7 @@ fn predict<C: Planned>(
         "writing a checkpoint",
         vec![("one tensor as bytes", largest), ("weights beside their averages", swapped)],
     );
-    plan
+    Ok(plan)
 }
 
 fn fits(memory: &MemoryPlan, limit: u64, policy: &PlannedModel, micro_batch_tokens: usize) -> Result<()> {

@@ -28,7 +28,7 @@ impl Game {
     /// Hash of every text a prompt is made from.
     pub fn template_sha256(&self) -> String {
         match self {
-            Game::GeneralPoints(config) => cards::template_sha256(config.template),
+            Game::GeneralPoints(config) => cards::template_sha256(config),
             Game::Virl(config) => walks::template_sha256(config.template),
         }
     }
