@@ -2,7 +2,7 @@
 
     python chat_data.py --model FOLDER --threads N --job NAME --inputs FILE
 
-FILE is JSON Lines of `messages`. The work, and the line printed, are those of `crates/rl-data/examples/measure`: read, chat
+FILE is Parquet or JSON Lines of `messages`. The work, and the line printed, are those of `crates/rl-data/examples/measure`: read, chat
 template, tokens, mask of the assistant's tokens, length filter, packing by best-fit decreasing in lots of 1 000, batches.
 `data` is what the documentation of `datasets` and TRL shows: `map` over N processes, whose results go to a cache folder;
 the folder is new each time. `data-streaming` is the same over an `IterableDataset`, in one process, for who needs the first
@@ -120,7 +120,8 @@ def main():
         seen["kept"] += sum(kept)
         return kept
 
-    dataset = datasets.load_dataset("json", data_files=arguments.inputs, split="train", streaming=streaming)
+    kind = "parquet" if arguments.inputs.endswith(".parquet") else "json"
+    dataset = datasets.load_dataset(kind, data_files=arguments.inputs, split="train", streaming=streaming)
     rows = None if streaming else len(dataset)
     dataset = dataset.map(tokenise, batched=True, remove_columns=["messages"], **processes)
     dataset = dataset.filter(fits, batched=True, **processes)
