@@ -14,7 +14,8 @@ use crate::fields::Fields;
 use crate::source::column::{Columns, nearest};
 
 /// Unpacked bytes of a row group that are decoded at a time. Most files have row groups below it; one that has not (some
-/// tools write a whole file as one) is decoded in slices, each of which must skip those before it.
+/// tools write a whole file as one) is decoded in slices, each of which must skip those before it. That bounds what is kept,
+/// not what polars needs on the way: of nested columns it unpacks the pages of the group up to the slice.
 const SLICE_BYTES: usize = 128 << 20;
 
 /// Unpacked bytes that are turned into JSON values at a time; these take several times the room.
