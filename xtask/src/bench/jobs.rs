@@ -21,6 +21,8 @@ pub enum Workload {
     /// `useful_tokens_per_second` of the median step after the warm-up, `peak_bytes`, and for SFT, DPO and the reward
     /// model the loss of every step, the warm-up included.
     Trainers,
+    /// Resets and steps per second of the environments, on a page of their own: docs/environments.md.
+    Envs,
 }
 
 /// Who runs a job.
