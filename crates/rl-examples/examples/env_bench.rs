@@ -15,7 +15,7 @@ use rl_examples::environments::{self, measure};
 /// A step is judged on what an expert answers in half of the cases and, in the other half, on what it answers in another
 /// episode: the right form and nearly always the wrong content. With --json each line is an object.
 #[derive(Parser)]
-#[command(after_help = environments::NAMES_HELP)]
+#[command(after_help = environments::names_help())]
 struct Arguments {
     /// Which environments; without any, all.
     #[arg(value_name = "NAME")]

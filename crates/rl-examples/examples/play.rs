@@ -15,7 +15,7 @@ use rl_examples::environments;
 ///
 /// A line is a response; a line that ends with a backslash goes on in the next. An empty input ends the game.
 #[derive(Parser)]
-#[command(after_help = environments::NAMES_HELP)]
+#[command(after_help = environments::names_help())]
 struct Arguments {
     /// Which environment, with its usual settings.
     #[arg(value_name = "NAME", default_value = "general_points")]

@@ -73,9 +73,10 @@ fn page(machine: &Machine, ours: &[Speed], peers: &[Speed]) -> String {
         let times = peer.map_or("-".to_string(), |peer| {
             format!("{:.0} and {:.0}", resets / peer.resets_per_second, steps / peer.steps_per_second)
         });
-        let aim = AIMS.iter().find(|aim| aim.0 == speed.environment).map_or("-", |aim| {
-            if aim.1 <= resets && aim.2 <= steps { "reached" } else { "missed" }
-        });
+        let aim = AIMS
+            .iter()
+            .find(|aim| aim.0 == speed.environment)
+            .map_or("-", |aim| if aim.1 <= resets && aim.2 <= steps { "reached" } else { "missed" });
         // Writing to a String cannot fail.
         let _ = writeln!(
             page,

@@ -27,6 +27,8 @@ pub enum Workload {
     /// reading the tokenizer to the last batch, `peak_bytes` of all their processes together, and the numbers of rows,
     /// batches, tokens and targets, which must agree.
     Data,
+    /// Resets and steps per second of the environments, on a page of their own: docs/environments.md.
+    Envs,
 }
 
 /// Who runs a job.

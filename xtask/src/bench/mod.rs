@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: our speed and memory beside those of the Python libraries, on one machine, in one run.
 
+mod envs;
 mod jobs;
 mod machine;
 mod page;
@@ -46,6 +47,7 @@ between its two marks is yours to write; everything else is made anew.
 Examples:
   cargo xtask bench                                       everything
   cargo xtask bench decode --repeats 1                    a first look
+  cargo xtask bench envs                                  environments beside plain Python (a minute; docs/environments.md)
   cargo xtask bench trainers                              the trainers beside TRL's
   cargo xtask bench data --rows 10000                     chat data to batches, a first look; needs no libtorch
   cargo xtask bench --workload train --no-peer            ours only, against the peer's numbers of before
@@ -83,6 +85,14 @@ pub struct Bench {
 impl Bench {
     pub fn run(&self, workspace: &Workspace) -> Result<()> {
         let out = workspace.root.join(&self.out);
+        let workloads = self.workloads();
+        if !self.render_only && (workloads.is_empty() || workloads.contains(&Workload::Envs)) {
+            crate::setup::ensure(workspace)?;
+            envs::run(workspace, &out, self.python.as_deref(), !self.no_peer)?;
+            if !workloads.is_empty() && workloads.iter().all(|&workload| workload == Workload::Envs) {
+                return Ok(());
+            }
+        }
         let old = Results::read(&out.join("benchmarks.json"))?;
         let chosen = self.chosen();
         // Data needs no libtorch, so who measures that alone need not build anything on it.

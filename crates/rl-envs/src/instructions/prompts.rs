@@ -82,7 +82,7 @@ impl Prompts {
         ensure(kinds.len() == named, "kinds", format!("{:?}", config.kinds), "must name each kind once")?;
         let split = RandomKey::new(SPLIT_SEED, "instructions/split");
         let mut instructions = Vec::new();
-        for (topic_index, topic) in (0..).zip(TOPICS) {
+        for (topic_index, topic) in (0..).zip(TOPICS.iter()) {
             for (index, constraint) in (0..).zip(Constraint::all(topic)) {
                 let held_out = split.at(topic_index).uniform(index) < HELD_OUT_SHARE;
                 if kinds.contains(&constraint.kind()) && held_out == (config.split == Split::HeldOut) {

@@ -130,7 +130,7 @@ fn topics_are_made_of_plain_sentences_with_a_word_of_their_own() {
     let names: BTreeSet<&str> = TOPICS.iter().map(|topic| topic.name).collect();
     assert_eq!((TOPICS.len(), names.len()), (40, 40));
     let mut sentences = BTreeSet::new();
-    for topic in TOPICS {
+    for topic in TOPICS.iter() {
         for fact in &topic.facts {
             let (body, words) = (fact.sentence.strip_suffix('.').unwrap(), fact.sentence.split(' ').count());
             assert!((4..=8).contains(&words), "{}", fact.sentence);

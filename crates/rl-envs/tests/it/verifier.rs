@@ -134,6 +134,20 @@ fn messages_name_every_reason() {
     assert_eq!(verifier.message(&verdict, Some("3*3+8+8"), nothing), "no solution starts like this formula.");
 }
 
+#[test]
+fn messages_stay_short_whatever_the_formula() {
+    let verifier = Verifier::new(&GeneralPointsConfig::default()).unwrap();
+    let hand = Values::new(&[4, 3, 2, 10]).unwrap();
+    let many = (100..50_000).map(|number: u32| number.to_string()).collect::<Vec<_>>().join("+");
+    let long = "7".repeat(100_000);
+    let told = |formula: &str| verifier.message(&verifier.grade(Some(formula), hand), Some(formula), hand);
+    let listed = "100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, ...";
+    let unused = "these numbers are not used: [2, 3, 4, 10].";
+    assert_eq!(told(&many), format!("these numbers are not in the hand: [{listed}], {unused}"));
+    let cut = "7".repeat(24);
+    assert_eq!(told(&long), format!("these numbers are not in the hand: [{cut}...], {unused}"));
+}
+
 proptest! {
     /// Grading and explaining never panic, and a success is always worth the same.
     #[test]
