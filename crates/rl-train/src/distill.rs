@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rl_core::random::RandomKey;
-use rl_data::{ChatRecord, Cursor, Role, TrainOn, read_jsonl, select};
+use rl_data::{ChatRecord, Conversation, Cursor, Role, TrainOn, read_jsonl, select_records};
 use rl_models::{ChatModel, Dialogue, distillation_loss};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ impl Method for Distill {
         for (name, path) in &config.held_out {
             let records: Vec<ChatRecord> = read_jsonl(path)?;
             let examples = policy.chat.renderer.examples(&records, TrainOn::Assistant);
-            held_out.push((name.clone(), training_rows(select(examples, &config.selection)?)));
+            held_out.push((name.clone(), training_rows(select_records(&records, examples, &config.selection)?)));
         }
         let state: Option<DistillState> = resume.map(Saved::method).transpose()?;
         let cursor = state.as_ref().map(|state| state.cursor);
@@ -200,13 +200,14 @@ fn answer(config: &DistillConfig, policy: &Policy, tasks: &[&Task], key: RandomK
 /// The rows that can be trained on, each with the prompt before its last answer.
 fn read_tasks(config: &DistillConfig, chat: &ChatModel) -> Result<Vec<Task>> {
     let records: Vec<ChatRecord> = read_jsonl(&config.data)?;
-    let selection = select(chat.renderer.examples(&records, config.train_on), &config.selection)?;
+    let selection = select_records(&records, chat.renderer.examples(&records, config.train_on), &config.selection)?;
     let rows = training_rows(selection);
     let mut tasks = Vec::with_capacity(rows.len());
     for row in rows {
-        let messages = &records[row.id as usize].messages;
+        let ChatRecord { messages, extra } = &records[row.id as usize];
         let last = messages.iter().rposition(|message| message.role == Role::Assistant).unwrap_or(messages.len());
-        let prompt = chat.renderer.prompt_ids(&messages[..last])?.into_iter().map(i64::from).collect();
+        let prompt = Conversation::new(&messages[..last], extra);
+        let prompt = chat.renderer.prompt_ids(prompt)?.into_iter().map(i64::from).collect();
         tasks.push(Task { row, prompt });
     }
     Ok(tasks)

@@ -5,7 +5,7 @@ use std::path::Path;
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::masked::StepCounts;
 use rl_core::random::RandomKey;
-use rl_data::{ChatRecord, Cursor, Selection, TrainOn, read_jsonl, select};
+use rl_data::{ChatRecord, Cursor, Selection, TrainOn, read_jsonl, select_records};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -62,13 +62,13 @@ impl Method for Sft {
         };
         let policy = Policy::load(&config.model, resume, config.seed, device, new)?;
         let renderer = &policy.chat.renderer;
-        let selection = select(renderer.examples(&records, config.train_on), &config.selection)?;
+        let selection = select_records(&records, renderer.examples(&records, config.train_on), &config.selection)?;
         tracing::info!("{}: {}", config.data.display(), describe(&selection));
         let mut held_out = Vec::new();
         for (name, path) in &config.held_out {
             let records: Vec<ChatRecord> = read_jsonl(path)?;
             let examples = renderer.examples(&records, TrainOn::Assistant);
-            held_out.push((name.clone(), training_rows(select(examples, &config.selection)?)));
+            held_out.push((name.clone(), training_rows(select_records(&records, examples, &config.selection)?)));
         }
 
         Self::assemble(config, policy, training_rows(selection), held_out, resume)
@@ -240,9 +240,16 @@ pub(crate) fn training_rows(selection: Selection) -> Vec<TrainingRow> {
 /// One line of what a selection kept.
 pub(crate) fn describe<T>(selection: &Selection<T>) -> String {
     let report = &selection.report;
+    let reasons: Vec<String> = report
+        .dropped()
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
     let dropped = report.rows - report.kept;
     format!(
-        "{} rows kept, {dropped} dropped, {} cut; {} tokens, {} of them targets",
+        "{} rows kept, {dropped} dropped{reasons}, {} cut; {} tokens, {} of them targets",
         report.kept, report.truncated, report.tokens, report.trainable_tokens
     )
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rl_core::preference_loss::{PreferenceObjective, PreferenceOutput, PreferenceStatistics};
 use rl_core::random::RandomKey;
-use rl_data::{Cursor, DataOrder, PreferenceRecord, Renderer, read_jsonl, select};
+use rl_data::{Cursor, DataOrder, PreferenceRecord, Renderer, read_jsonl, select_records};
 use rl_models::{Decoder, token_log_probs, token_log_sum_squares};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
@@ -427,7 +427,7 @@ fn load_policy(config: &PreferenceConfig, resume: Option<&Saved>, device: Device
 
 fn read_pairs(renderer: &Renderer, path: &Path, config: &PreferenceConfig) -> Result<Vec<TrainingPair>> {
     let records: Vec<PreferenceRecord> = read_jsonl(path)?;
-    let selection = select(renderer.preference_examples(&records, config.seams), &config.selection)?;
+    let selection = select_records(&records, renderer.preference_examples(&records, config.seams), &config.selection)?;
     tracing::info!("{}: {}", path.display(), describe(&selection));
     Ok(training_pairs(selection))
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rl_core::random::RandomKey;
 use rl_core::reward_loss::{RewardLoss, RewardNormalizer, bradley_terry_loss};
-use rl_data::{Cursor, PreferenceRecord, Renderer, read_jsonl, select};
+use rl_data::{Cursor, PreferenceRecord, Renderer, read_jsonl, select_records};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -246,7 +246,7 @@ impl Totals {
 
 fn read_pairs(renderer: &Renderer, path: &Path, config: &RewardModelConfig) -> Result<Vec<TrainingPair>> {
     let records: Vec<PreferenceRecord> = read_jsonl(path)?;
-    let selection = select(renderer.preference_examples(&records, config.seams), &config.selection)?;
+    let selection = select_records(&records, renderer.preference_examples(&records, config.seams), &config.selection)?;
     tracing::info!("{}: {}", path.display(), describe(&selection));
     Ok(training_pairs(selection))
 }

@@ -1,7 +1,7 @@
 //! The supervised loss beside the policy loss.
 
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
-use rl_data::{ChatRecord, Cursor, read_jsonl, select};
+use rl_data::{ChatRecord, Cursor, read_jsonl, select_records};
 use rl_models::ChatModel;
 
 use crate::Result;
@@ -27,7 +27,7 @@ impl Pretrain {
         training: &TrainingConfig,
     ) -> Result<Self> {
         let records: Vec<ChatRecord> = read_jsonl(&config.data)?;
-        let selection = select(chat.renderer.examples(&records, config.train_on), &config.selection)?;
+        let selection = select_records(&records, chat.renderer.examples(&records, config.train_on), &config.selection)?;
         tracing::info!("{}: {}", config.data.display(), describe(&selection));
         let examples = Examples::new(training_rows(selection), seed, cursor, training)?;
         Ok(Pretrain { config: config.clone(), examples })

@@ -7,7 +7,7 @@ use std::path::Path;
 use rl_core::preference_loss::{KtoBaseline, UnpairedLoss, UnpairedObjective, UnpairedOutput, unpaired_loss};
 use rl_core::random::RandomKey;
 use rl_core::statistics::RunningStatistics;
-use rl_data::{Cursor, Renderer, UnpairedRecord, read_jsonl, select};
+use rl_data::{Cursor, Renderer, UnpairedRecord, read_jsonl, select_records};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -390,7 +390,7 @@ fn load_policy(config: &UnpairedConfig, resume: Option<&Saved>, device: Device) 
 
 fn read_answers(renderer: &Renderer, path: &Path, config: &UnpairedConfig) -> Result<Vec<TrainingAnswer>> {
     let records: Vec<UnpairedRecord> = read_jsonl(path)?;
-    let selection = select(renderer.unpaired_examples(&records, config.seams), &config.selection)?;
+    let selection = select_records(&records, renderer.unpaired_examples(&records, config.seams), &config.selection)?;
     tracing::info!("{}: {}", path.display(), describe(&selection));
     Ok(training_answers(selection))
 }
