@@ -74,7 +74,10 @@ struct Model {
 /// What is missing, the first bad line of the file, or the first row that the selection refuses.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     let configured = match &args.config {
-        Some(file) => rl_track::config::load::<Configured>(file, &args.set)?,
+        Some(file) => {
+            let all: serde_json::Map<String, serde_json::Value> = rl_track::config::load(file, &args.set)?;
+            serde_json::from_value(all.into()).with_context(|| format!("`{}`", file.display()))?
+        }
         None => Configured {
             data: args.data.clone().context("give --data or --config")?,
             model: Model::default(),

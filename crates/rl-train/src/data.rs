@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rl_data::{Selectable, Selection, SelectionPolicy, SelectionReport, read_jsonl, select};
+use rl_data::{Selectable, Selection, SelectionPolicy, SelectionReport, Turns, read_jsonl, select_records};
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
@@ -62,15 +62,16 @@ pub(crate) fn read_records<R: DeserializeOwned>(key: &str, path: &Path, layout: 
     Ok(records)
 }
 
-/// The rows that `policy` keeps, as `convert` makes examples of them.
-pub(crate) fn select_rows<T: Selectable, I>(
+/// The rows of `records` that `policy` keeps, as `convert` makes examples of them.
+pub(crate) fn select_rows<R: Turns, T: Selectable, I>(
     key: &str,
     path: &Path,
+    records: &[R],
     rows: Vec<rl_data::Result<T>>,
     policy: &SelectionPolicy,
     convert: impl FnOnce(Selection<T>) -> Vec<I>,
 ) -> Result<DataFile<I>> {
-    let selection = select(rows, policy).map_err(|error| {
+    let selection = select_records(records, rows, policy).map_err(|error| {
         let mend = match &error {
             rl_data::Error::Row { .. } | rl_data::Error::Untrainable { .. } | rl_data::Error::IdenticalPair { .. } => {
                 r#"mend the row, or leave such rows out with `selection.unusable = "drop"`"#
@@ -109,12 +110,8 @@ fn describe(report: &SelectionReport) -> String {
     )
 }
 
-/// Why rows were dropped, with their numbers, such as `3 too long`: every count of the report whose name says so.
+/// Why rows were dropped, with their numbers, such as `3 too long`.
 pub(crate) fn dropped(report: &SelectionReport) -> Vec<String> {
-    let Ok(serde_json::Value::Object(counts)) = serde_json::to_value(report) else { return Vec::new() };
-    let reason = |(name, count): (String, serde_json::Value)| {
-        let name = name.strip_prefix("dropped_")?.replace('_', " ");
-        count.as_u64().filter(|&count| 0 < count).map(|count| format!("{count} {name}"))
-    };
-    counts.into_iter().filter_map(reason).collect()
+    let counts = report.dropped().into_iter().filter(|(_, count)| 0 < *count);
+    counts.map(|(reason, count)| format!("{count} {reason}")).collect()
 }

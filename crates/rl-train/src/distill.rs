@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rl_core::random::RandomKey;
-use rl_data::{ChatRecord, Cursor, Renderer, Role, TrainOn};
+use rl_data::{ChatRecord, Conversation, Cursor, Renderer, Role, TrainOn};
 use rl_models::{ChatModel, Dialogue, distillation_loss};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
@@ -203,11 +203,12 @@ pub(crate) fn load_tasks(config: &DistillConfig, renderer: &Renderer) -> Result<
     let read = |key: &str, path: &Path, train_on: TrainOn| -> Result<DataFile<Task>> {
         let records: Vec<ChatRecord> = read_records(key, path, Layout::Chat)?;
         let rows = renderer.examples(&records, train_on);
-        let file = select_rows(key, path, rows, &config.selection, training_rows)?;
+        let file = select_rows(key, path, &records, rows, &config.selection, training_rows)?;
         let task = |row: TrainingRow| -> Result<Task> {
-            let messages = &records[row.id as usize].messages;
+            let ChatRecord { messages, extra } = &records[row.id as usize];
             let last = messages.iter().rposition(|message| message.role == Role::Assistant).unwrap_or(messages.len());
-            let prompt = renderer.prompt_ids(&messages[..last])?.into_iter().map(i64::from).collect();
+            let prompt = Conversation::new(&messages[..last], extra);
+            let prompt = renderer.prompt_ids(prompt)?.into_iter().map(i64::from).collect();
             Ok(Task { row, prompt })
         };
         let items = file.items.into_iter().map(task).collect::<Result<_>>()?;

@@ -65,7 +65,7 @@ pub(crate) fn pair_files(
 ) -> Result<Vec<DataFile<TrainingPair>>> {
     let read = |key: &str, path: &Path| {
         let records: Vec<PreferenceRecord> = read_records(key, path, Layout::Pairs)?;
-        select_rows(key, path, renderer.preference_examples(&records, seams), selection, training_pairs)
+        select_rows(key, path, &records, renderer.preference_examples(&records, seams), selection, training_pairs)
     };
     let mut files = vec![read("data", data)?];
     for (name, path) in held_out {

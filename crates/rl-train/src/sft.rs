@@ -224,7 +224,7 @@ pub(crate) fn to_state(state: &impl Serialize) -> Result<Value> {
 pub(crate) fn load_rows(config: &SftConfig, renderer: &Renderer) -> Result<Vec<DataFile<TrainingRow>>> {
     let read = |key: &str, path: &Path, train_on: TrainOn| {
         let records: Vec<ChatRecord> = read_records(key, path, Layout::Chat)?;
-        select_rows(key, path, renderer.examples(&records, train_on), &config.selection, training_rows)
+        select_rows(key, path, &records, renderer.examples(&records, train_on), &config.selection, training_rows)
     };
     let mut files = vec![read("data", &config.data, config.train_on)?];
     for (name, path) in &config.held_out {

@@ -30,7 +30,7 @@ impl Pretrain {
         let (key, path) = ("pretrain.data", &config.data);
         let records: Vec<ChatRecord> = read_records(key, path, Layout::Chat)?;
         let rows = chat.renderer.examples(&records, config.train_on);
-        let file = select_rows(key, path, rows, &config.selection, training_rows)?;
+        let file = select_rows(key, path, &records, rows, &config.selection, training_rows)?;
         let examples = Examples::new(file.items, seed, cursor, training)?;
         Ok(Pretrain { config: config.clone(), examples })
     }

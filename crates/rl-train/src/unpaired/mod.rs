@@ -412,7 +412,7 @@ pub(crate) fn load_answers(config: &UnpairedConfig, renderer: &Renderer) -> Resu
     let read = |key: &str, path: &Path| {
         let records: Vec<UnpairedRecord> = read_records(key, path, Layout::Answers)?;
         let rows = renderer.unpaired_examples(&records, config.seams);
-        select_rows(key, path, rows, &config.selection, training_answers)
+        select_rows(key, path, &records, rows, &config.selection, training_answers)
     };
     let mut files = vec![read("data", &config.data)?];
     for (name, path) in &config.held_out {
