@@ -207,7 +207,7 @@ impl Runner {
     /// Makes the conversations that `program` is measured on.
     fn with_data(mut self, program: Option<PathBuf>, rows: u32) -> Result<Self> {
         if let Some(program) = program {
-            let file = self.folder.join("chat.jsonl");
+            let file = self.folder.join("chat.parquet");
             process::run(Command::new(&program).arg("rows").arg(&self.model).arg(rows.to_string()).arg(&file))?;
             self.data = Some((program, file));
         }

@@ -59,7 +59,7 @@ Each job is a process of its own, ours and the peer's in turn, and so again in e
   sides; a step is sampling, reward (the share of different ids), forward, backward and update; RLOO has a reference
   in its reward. TRL samples all 32 answers together and trains 8 at a time, an end token forced at each answer's
   length; useful tokens are those of the answers.
-- **data**: conversations made up by `crates/rl-data/examples/measure` as JSON Lines: read, chat template, tokens of
+- **data**: conversations made up by `crates/rl-data/examples/measure` as Parquet: read, chat template, tokens of
   SmolLM2, mask of the assistant's tokens, those above 2 048 tokens left out, packed by best-fit decreasing 1 000 at a
   time into rows of 2 048. The peer is `datasets` with transformers' fast tokenizer and TRL's packing and collator, once
   with `map` over processes, as many as threads, and once streaming in one process. Rows per second run from the reading of

@@ -4,8 +4,8 @@
 //! By hand:
 //!
 //! ```sh
-//! cargo run --release -p rl-data --example measure -- rows MODEL 10000 chat.jsonl
-//! cargo run --release -p rl-data --example measure -- run MODEL 2 chat.jsonl
+//! cargo run --release -p rl-data --example measure -- rows MODEL 10000 chat.parquet
+//! cargo run --release -p rl-data --example measure -- run MODEL 2 chat.parquet
 //! ```
 
 mod chat_rows;
@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rl_data::{
-    ChatRecord, JsonlReader, Packing, Prefetch, Renderer, Tokenizer, TrainOn, map_in_order, pack_stream, write_jsonl,
+    ChatRecord, ConvertConfig, DatasetConfig, Layout, Packing, Prefetch, Renderer, Tokenizer, TrainOn, map_in_order,
+    pack_stream, write_jsonl,
 };
 use serde_json::json;
 
@@ -50,7 +51,11 @@ fn main() -> ExitCode {
 
 fn rows(model: &str, count: &str, out: &str) -> Result<(), Box<dyn Error>> {
     let rows = ChatRows::new(&Tokenizer::from_folder(model)?);
-    write_jsonl(out, (0..count.parse()?).map(|index| rows.row(index)))?;
+    let lines = format!("{out}.jsonl");
+    write_jsonl(&lines, (0..count.parse()?).map(|index| rows.row(index)))?;
+    // The name says the format.
+    ConvertConfig { from: DatasetConfig::new(&lines), to: Layout::Messages, out: out.into() }.run()?;
+    std::fs::remove_file(&lines)?;
     Ok(())
 }
 
@@ -60,11 +65,11 @@ fn run(model: &str, threads: &str, data: &str) -> Result<(), Box<dyn Error>> {
     let renderer = Renderer::from_folder(model)?;
     let seen = Arc::new(AtomicUsize::new(0));
 
-    let records = Prefetch::<ChatRecord>::new(AHEAD.0, JsonlReader::open(data)?)?;
+    let records = Prefetch::<ChatRecord>::new(AHEAD.0, DatasetConfig::new(data).stream()?)?;
     let count = Arc::clone(&seen);
     let examples = map_in_order(records, RENDERED_TOGETHER, move |record| {
         count.fetch_add(1, Ordering::Relaxed);
-        renderer.example(&record?.messages, TrainOn::Assistant)
+        renderer.example(&record?, TrainOn::Assistant)
     });
     let kept = examples.filter(|example| example.as_ref().map_or(true, |example| example.ids.len() <= MAX_TOKENS));
     let packed = pack_stream(kept, Packing::BestFitDecreasing, MAX_TOKENS, PACKED_TOGETHER)?;
