@@ -280,6 +280,10 @@ impl Environment for Virl {
         (self.config.episode == EpisodeKind::Point).then(|| self.expected_action().map(Action::kind)).flatten()
     }
 
+    fn expert(&self) -> Option<String> {
+        self.expert_answer()
+    }
+
     fn starts_over(&self) -> bool {
         self.episode.as_ref().is_some_and(|episode| episode.has_advanced && !episode.ended)
     }

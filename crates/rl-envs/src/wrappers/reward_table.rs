@@ -62,7 +62,7 @@ impl<E: Environment> Environment for RewardTable<E> {
     }
 
     pass_on! {
-        name -> &'static str, info -> serde_json::Value, task_kind -> Option<&'static str>,
+        name -> &'static str, info -> serde_json::Value, task_kind -> Option<&'static str>, starts_over -> bool,
         expert -> Option<String>, picture -> Option<Picture>,
     }
 }

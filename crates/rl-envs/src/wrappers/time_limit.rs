@@ -80,6 +80,10 @@ impl<E: Environment, C: Clock> Environment for TimeLimit<E, C> {
         self.inner.expert().filter(|_| !self.stopped)
     }
 
+    fn starts_over(&self) -> bool {
+        !self.stopped && self.inner.starts_over()
+    }
+
     pass_on! {
         name -> &'static str, info -> serde_json::Value, task_kind -> Option<&'static str>,
         prices -> Option<Prices>, picture -> Option<Picture>,

@@ -120,7 +120,7 @@ impl<E: Environment> Environment for Recorder<E> {
     }
 
     pass_on! {
-        name -> &'static str, info -> serde_json::Value, task_kind -> Option<&'static str>,
+        name -> &'static str, info -> serde_json::Value, task_kind -> Option<&'static str>, starts_over -> bool,
         prices -> Option<Prices>, expert -> Option<String>, picture -> Option<Picture>,
     }
 }
