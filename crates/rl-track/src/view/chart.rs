@@ -30,7 +30,11 @@ pub(super) fn averaged(points: &[(u64, f64)], columns: usize) -> Vec<(u64, f64)>
         return points.to_vec();
     };
     let span = last.saturating_sub(*first).max(1) as f64;
-    let column = |point: &(u64, f64)| ((point.0.saturating_sub(*first)) as f64 / span * columns as f64) as usize;
+    // The last point belongs to the last column, not to one of its own.
+    let column = |point: &(u64, f64)| {
+        let share = point.0.saturating_sub(*first) as f64 / span;
+        ((share * columns as f64) as usize).min(columns.saturating_sub(1))
+    };
     let mean = |chunk: &[(u64, f64)]| {
         let finite: Vec<f64> = chunk.iter().map(|(_, value)| *value).filter(|value| value.is_finite()).collect();
         (chunk[chunk.len() / 2].0, finite.iter().sum::<f64>() / finite.len() as f64)
@@ -140,11 +144,11 @@ mod tests {
     #[test]
     fn crowded_columns_show_their_mean() {
         let points: Vec<(u64, f64)> = (0..8).map(|step| (step, [1.0, 3.0, f64::NAN, 5.0][step as usize % 4])).collect();
-        // span 7 on two columns: steps 0 to 3 and 4 to 6; the last step alone is at the edge
-        assert_eq!(averaged(&points, 2), [(2, 3.0), (5, 2.0), (7, 5.0)]);
+        // steps 0 to 3 and 4 to 7, the mean of 1, 3 and 5
+        assert_eq!(averaged(&points, 2), [(2, 3.0), (6, 3.0)]);
         assert_eq!(averaged(&points, 8).len(), 8);
-        let gap = averaged(&[(0, f64::NAN), (1, f64::NAN), (2, 1.0)], 1);
-        assert!(gap[0].1.is_nan() && gap[1] == (2, 1.0), "{gap:?}");
+        let gap = averaged(&[(0, f64::NAN), (1, f64::NAN), (2, 1.0), (3, 1.0)], 2);
+        assert!(gap[0].1.is_nan() && gap[1] == (3, 1.0), "{gap:?}");
         assert!(averaged(&[], 5).is_empty());
     }
 
