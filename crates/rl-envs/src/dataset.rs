@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::{general_points, instructions};
+use crate::{general_points, igsm, instructions};
 
 /// A training file of any task, as read from `configs/make_dataset/*.toml`; `task` says which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub enum DatasetConfig {
     GeneralPoints(general_points::DatasetConfig),
     /// Checkable instructions with answers that obey and answers that do not.
     Instructions(instructions::DatasetConfig),
+    /// Word problems over dependency graphs with solutions.
+    Igsm(igsm::DatasetConfig),
 }
 
 impl DatasetConfig {
@@ -24,6 +26,7 @@ impl DatasetConfig {
         match self {
             DatasetConfig::GeneralPoints(config) => config.validate(),
             DatasetConfig::Instructions(config) => config.validate(),
+            DatasetConfig::Igsm(config) => config.validate(),
         }
     }
 }

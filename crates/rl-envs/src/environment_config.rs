@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::general_points::{GeneralPoints, GeneralPointsConfig};
+use crate::igsm::{Igsm, IgsmConfig};
 use crate::instructions::{Instructions, InstructionsConfig};
 
 /// An environment by `name`, with its own settings beside it. Rollouts and evaluations read the same table.
@@ -15,6 +16,8 @@ pub enum EnvironmentConfig {
     GeneralPoints(GeneralPointsConfig),
     /// Short instructions with a checkable demand.
     Instructions(InstructionsConfig),
+    /// Word problems over dependency graphs.
+    Igsm(IgsmConfig),
 }
 
 impl EnvironmentConfig {
@@ -26,6 +29,7 @@ impl EnvironmentConfig {
         match self {
             EnvironmentConfig::GeneralPoints(config) => config.validate(),
             EnvironmentConfig::Instructions(config) => Instructions::new(config).map(drop),
+            EnvironmentConfig::Igsm(config) => config.validate(),
         }
     }
 
@@ -37,6 +41,7 @@ impl EnvironmentConfig {
         Ok(match self {
             EnvironmentConfig::GeneralPoints(config) => Box::new(GeneralPoints::new(config.clone())?),
             EnvironmentConfig::Instructions(config) => Box::new(Instructions::new(config)?),
+            EnvironmentConfig::Igsm(config) => Box::new(Igsm::new(config)?),
         })
     }
 
@@ -44,7 +49,7 @@ impl EnvironmentConfig {
     pub fn max_attempts(&self) -> u32 {
         match self {
             EnvironmentConfig::GeneralPoints(config) => config.max_attempts,
-            EnvironmentConfig::Instructions(_) => 1,
+            EnvironmentConfig::Instructions(_) | EnvironmentConfig::Igsm(_) => 1,
         }
     }
 }

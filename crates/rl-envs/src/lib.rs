@@ -1,6 +1,6 @@
 //! Text in, text out: an [`Environment`] is reset to an episode named by (seed, index) and stepped with the raw
-//! response of a policy. [`general_points`] is the card game, [`instructions`] are demands on the form of an answer;
-//! [`vector`] runs many environments at once.
+//! response of a policy. [`general_points`] is the card game, [`instructions`] are demands on the form of an answer,
+//! [`igsm`] are word problems over dependency graphs; [`vector`] runs many environments at once.
 //!
 #![doc = include_str!("../README.md")]
 
@@ -9,6 +9,7 @@ pub mod environment;
 mod environment_config;
 pub mod error;
 pub mod general_points;
+pub mod igsm;
 pub mod instructions;
 pub mod vector;
 

@@ -91,7 +91,7 @@ fn instruction_rows(name: &str) -> Vec<DatasetRow> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/make_dataset").join(name);
     match rl_track::config::load(&file.with_extension("toml"), &[]).unwrap() {
         DatasetConfig::Instructions(config) => config.rows().unwrap(),
-        DatasetConfig::GeneralPoints(_) => panic!("{name} is of another task"),
+        DatasetConfig::GeneralPoints(_) | DatasetConfig::Igsm(_) => panic!("{name} is of another task"),
     }
 }
 
