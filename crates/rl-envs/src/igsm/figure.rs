@@ -56,7 +56,9 @@ pub fn dependency_svg(problem: &Problem) -> String {
             "#d9ead3"
         };
         let border = if parameter == problem.query() { 3 } else { 1 };
-        let (thing, container) = problem.names(parameter);
+        let reference = problem.reference(parameter);
+        let name = |thing| problem.vocabulary().name(thing);
+        let (thing, container) = (name(reference.thing), name(reference.container));
         let _ = writeln!(
             svg,
             r##"<rect x="{x}" y="{y}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6" fill="{fill}" stroke="#333333" stroke-width="{border}"/>"##

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rl_core::random::RandomKey;
 use serde::{Deserialize, Serialize};
 
 use super::config::{ConditionOrder, Constants, ProblemConfig};
@@ -145,8 +146,9 @@ impl Generator {
     /// # Errors
     /// As for [`Generator::problem`].
     pub fn counted(&self, seed: u64, index: u64, counts: &mut DrawCounts) -> Result<Problem> {
+        let keys = ItemKeys::new(seed, index);
         for attempt in 0..MAX_DRAWS {
-            let drawn = self.draw(seed, index, attempt);
+            let drawn = self.draw_with(&keys, attempt);
             counts.add(drawn.as_ref().err().copied());
             if let Ok(problem) = drawn {
                 return Ok(problem);
@@ -157,14 +159,24 @@ impl Generator {
 
     /// Draw number `attempt` of item (`seed`, `index`); the item's problem is the first that is not rejected.
     pub fn draw(&self, seed: u64, index: u64, attempt: u64) -> std::result::Result<Problem, Rejection> {
+        self.draw_with(&ItemKeys::new(seed, index), attempt)
+    }
+
+    /// The hyper-parameters of draw number `attempt` of item (`seed`, `index`), rejected or not.
+    pub fn hyper(&self, seed: u64, index: u64, attempt: u64) -> Hyper {
+        Hyper::draw(&self.config, &self.vocabulary, &mut Stream::new(Purpose::Graph.key(seed, index).at(attempt)))
+    }
+
+    fn draw_with(&self, keys: &ItemKeys, attempt: u64) -> std::result::Result<Problem, Rejection> {
         let config = &self.config;
-        let mut stream = Stream::new(Purpose::Graph.key(seed, index).at(attempt));
+        let &ItemKeys { seed, index, graph, constants } = keys;
+        let mut stream = Stream::new(graph.at(attempt));
         let hyper = Hyper::draw(config, &self.vocabulary, &mut stream);
         let mut dependencies = Dependencies::new();
         let structure = self.draw_graphs(&hyper, &mut stream, &mut dependencies)?;
         let num_necessary = dependencies.len;
 
-        let mut constants = Stream::new(Purpose::Constants.key(seed, index).at(attempt));
+        let mut constants = Stream::new(constants.at(attempt));
         let mut definitions = [Definition::none(); MAX_INSTANCES];
         let mut values = [0_i128; MAX_PARAMETERS];
         let mut fill = |dependencies: &Dependencies, from: usize| {
@@ -269,6 +281,21 @@ impl Generator {
             }
         }
         items
+    }
+}
+
+/// Keys that all draws of an item share.
+struct ItemKeys {
+    seed: u64,
+    index: u64,
+    graph: RandomKey,
+    constants: RandomKey,
+}
+
+impl ItemKeys {
+    fn new(seed: u64, index: u64) -> Self {
+        let (graph, constants) = (Purpose::Graph.key(seed, index), Purpose::Constants.key(seed, index));
+        ItemKeys { seed, index, graph, constants }
     }
 }
 

@@ -3,9 +3,9 @@
 //!
 //! [`generator`] draws a [`Problem`]: [`hyper`]-parameters, a [`structure`] of what contains what, the [`dependency`] graph of
 //! the solution, [`redundant`] conditions. [`question`] and [`trace`] put problem and solution into words; [`parse`] and
-//! [`solve`] read and solve a problem from its text alone, and [`step_verifier`] judges solutions line by line.
-//! [`extract`] finds the answer, [`env`](mod@env) plays, [`augment`], [`dataset`] and [`splits`] fill files that
-//! [`statistics`] describe; [`template`] keeps splits apart and [`figure`] draws a graph.
+//! [`solve`] read and solve a problem from its text alone, [`from_text`] makes such a text a [`Problem`] again, and
+//! [`step_verifier`] judges solutions line by line. [`extract`] finds the answer, [`env`](mod@env) plays, [`augment`],
+//! [`dataset`] and [`splits`] fill files that [`statistics`] describe; [`template`] keeps splits apart and [`figure`] draws.
 //!
 //! Every item is a function of (config, seed, index): regenerating it needs nothing else. Arithmetic is exact; a draw whose
 //! values do not fit 128 bits is rejected.
@@ -18,6 +18,7 @@ pub mod env;
 pub mod extract;
 pub mod figure;
 pub mod formula;
+pub mod from_text;
 pub mod generator;
 pub mod hyper;
 mod lexer;

@@ -239,7 +239,7 @@ impl Problem {
         }
     }
 
-    fn thing(&self, layer: usize, node: usize) -> Thing {
+    pub(super) fn thing(&self, layer: usize, node: usize) -> Thing {
         let global = usize::from(self.start) + layer;
         Thing::Item {
             system: self.system,
@@ -247,13 +247,6 @@ impl Problem {
             subcategory: self.subcategories[global],
             item: self.items[layer][node],
         }
-    }
-
-    /// Names of what is counted and of the container.
-    #[inline]
-    pub(super) fn names(&self, parameter: Parameter) -> (&str, &str) {
-        let reference = self.reference(parameter);
-        (self.vocabulary.name(reference.thing), self.vocabulary.name(reference.container))
     }
 }
 

@@ -8,8 +8,9 @@
 //! QUESTION  := What is REF?
 //! ```
 
-use super::parameter::Parameter;
+use super::parameter::{MAX_LAYERS, MAX_WIDTH, Parameter, ParameterKind};
 use super::problem::{Operator, Problem, Shape};
+use super::vocabulary::Thing;
 
 impl Problem {
     /// The problem as text: a line per condition, then the question.
@@ -21,34 +22,71 @@ impl Problem {
 
     /// Appends the problem to `text`.
     pub fn write_question(&self, text: &mut String) {
+        let words = Words::new(self);
         for &parameter in self.conditions() {
-            let (item, container) = self.names(parameter);
+            let ParameterKind::Instance { layer, node, item } = parameter.kind() else { continue };
             text.push_str("In one ");
-            text.push_str(container);
+            text.push_str(words.names[layer][node]);
             text.push_str(", the ");
-            text.push_str(item);
+            text.push_str(words.names[layer - 1][item]);
             text.push_str(" count is ");
-            self.write_definition(parameter, text);
+            words.write_definition(parameter, text);
             text.push_str(".\n");
         }
         text.push_str("What is ");
-        self.write_reference(self.query(), text);
+        words.write_reference(self.query(), text);
         text.push('?');
+    }
+}
+
+/// The names of a problem's things, looked up once per text.
+pub(super) struct Words<'p> {
+    problem: &'p Problem,
+    /// By layer and node.
+    names: [[&'p str; MAX_WIDTH]; MAX_LAYERS],
+    /// "the NAME count of one ", by layer and node.
+    counted: [[&'p str; MAX_WIDTH]; MAX_LAYERS],
+    /// "the CATEGORY count of one ", by layer.
+    counted_categories: [&'p str; MAX_LAYERS],
+}
+
+impl<'p> Words<'p> {
+    pub(super) fn new(problem: &'p Problem) -> Self {
+        let mut words = Words {
+            problem,
+            names: [[""; MAX_WIDTH]; MAX_LAYERS],
+            counted: [[""; MAX_WIDTH]; MAX_LAYERS],
+            counted_categories: [""; MAX_LAYERS],
+        };
+        let vocabulary = &problem.vocabulary;
+        for layer in 0..problem.structure().layers() {
+            let category = Thing::Category { system: problem.system, layer: problem.start + layer as u8 };
+            words.counted_categories[layer] = vocabulary.counted(category);
+            for node in 0..problem.structure().width(layer) {
+                let item = problem.thing(layer, node);
+                words.names[layer][node] = vocabulary.name(item);
+                words.counted[layer][node] = vocabulary.counted(item);
+            }
+        }
+        words
     }
 
     /// Appends what `parameter` is called in sentences.
     #[inline]
     pub(super) fn write_reference(&self, parameter: Parameter, text: &mut String) {
-        let (thing, container) = self.names(parameter);
-        text.push_str("the ");
-        text.push_str(thing);
-        text.push_str(" count of one ");
+        let (counted, container) = match parameter.kind() {
+            ParameterKind::Instance { layer, node, item } => (self.counted[layer - 1][item], self.names[layer][node]),
+            ParameterKind::Abstract { layer, node, category } => {
+                (self.counted_categories[category], self.names[layer][node])
+            }
+        };
+        text.push_str(counted);
         text.push_str(container);
     }
 
     /// Appends the definition of an instance parameter; nothing for an abstract one.
     pub(super) fn write_definition(&self, parameter: Parameter, text: &mut String) {
-        let Some(definition) = self.definition(parameter) else { return };
+        let Some(definition) = self.problem.definition(parameter) else { return };
         let operands = definition.operands.as_slice();
         if let Some(constant) = definition.constant {
             write_number(i128::from(constant), text);
@@ -75,7 +113,7 @@ impl Problem {
 
     /// Appends what an abstract parameter adds up: "REF multiplied by REF and REF multiplied by REF".
     pub(super) fn write_total(&self, parameter: Parameter, text: &mut String) {
-        let operands = self.operands(parameter);
+        let operands = self.problem.operands(parameter);
         let operands = operands.as_slice();
         let products = operands.iter().any(|operand| !operand.is_instance());
         for (place, term) in operands.chunks(if products { 2 } else { 1 }).enumerate() {

@@ -1,4 +1,4 @@
-//! A sequence of small draws from one [`RandomKey`]: what a graph needs, two 32-bit draws per block of the generator.
+//! A sequence of small draws from one [`RandomKey`]: what a graph needs, some ten draws per block of the generator.
 //!
 //! The key names the item, the attempt and the purpose, so a stream is never shared between two of them and what one
 //! purpose draws does not shift another.
@@ -41,37 +41,41 @@ impl Purpose {
     }
 }
 
-/// Draws in sequence.
+/// Draws in sequence. Small draws share a block of the generator: each takes the leading digits of what is left, in the base
+/// of its bound, as an arithmetic decoder does.
 #[derive(Debug, Clone)]
 pub struct Stream {
     key: RandomKey,
     position: u64,
-    spare: Option<u32>,
-    coins: u32,
-    num_coins: u32,
+    /// What is left of the block, as a fraction of 2^64.
+    rest: u64,
+    /// Product of the bounds drawn from the block.
+    spent: u64,
     normals: u64,
 }
+
+/// Half of a block's bits; the other half keeps every draw uniform.
+const BLOCK: u64 = 1 << 32;
 
 impl Stream {
     /// The stream of `key`, from its beginning.
     pub fn new(key: RandomKey) -> Self {
-        Stream { key, position: 0, spare: None, coins: 0, num_coins: 0, normals: 0 }
-    }
-
-    /// 32 random bits.
-    pub fn bits(&mut self) -> u32 {
-        if let Some(spare) = self.spare.take() {
-            return spare;
-        }
-        let block = self.key.bits(self.position);
-        self.position += 1;
-        self.spare = Some((block >> 32) as u32);
-        block as u32
+        Stream { key, position: 0, rest: 0, spent: BLOCK, normals: 0 }
     }
 
     /// Uniform integer in `0..bound`; `bound` 0 is treated as 1. The bias is below `bound / 2^32`.
+    #[inline]
     pub fn below(&mut self, bound: u32) -> u32 {
-        ((u64::from(self.bits()) * u64::from(bound.max(1))) >> 32) as u32
+        let bound = u64::from(bound.max(1));
+        self.spent *= bound;
+        if self.spent > BLOCK {
+            self.rest = self.key.bits(self.position);
+            self.position += 1;
+            self.spent = bound;
+        }
+        let product = u128::from(self.rest) * u128::from(bound);
+        self.rest = product as u64;
+        (product >> 64) as u32
     }
 
     /// Uniform integer in `low..=high`; `low` where `high` is smaller.
@@ -80,20 +84,15 @@ impl Stream {
     }
 
     /// True with probability one half.
+    #[inline]
     pub fn coin(&mut self) -> bool {
-        if self.num_coins == 0 {
-            self.coins = self.bits();
-            self.num_coins = 32;
-        }
-        let heads = self.coins & 1 == 1;
-        self.coins >>= 1;
-        self.num_coins -= 1;
-        heads
+        self.below(2) == 1
     }
 
-    /// Uniform on `[0, 1)` with 32 random bits.
+    /// Uniform on `[0, 1)` with 24 random bits.
+    #[inline]
     pub fn uniform(&mut self) -> f64 {
-        f64::from(self.bits()) * (1.0 / (1_u64 << 32) as f64)
+        f64::from(self.below(1 << 24)) * (1.0 / f64::from(1 << 24))
     }
 
     /// Standard normal.

@@ -94,12 +94,17 @@ impl Structure {
 
     fn list_totals(&mut self) {
         for layer in 1..self.layers {
-            for node in 0..self.width(layer) {
-                for category in 0..layer {
-                    self.totals.insert(Parameter::total(layer, node, category));
-                }
+            for category in 0..layer {
+                self.totals = self.totals.or(self.layer_totals(layer, category));
             }
         }
+    }
+
+    /// The abstract parameters of layer `category` in all things of `layer`.
+    #[inline]
+    pub(super) fn layer_totals(&self, layer: usize, category: usize) -> ParameterSet {
+        let all = (1_u128 << self.width(layer)) - 1;
+        ParameterSet::from_bits(all << Parameter::total(layer, 0, category).index())
     }
 
     fn possible_edges(&self) -> ParameterSet {

@@ -138,6 +138,9 @@ struct SystemData {
 #[serde(deny_unknown_fields)]
 struct CategoryData {
     name: String,
+    /// "the NAME count of one ", made once because every sentence needs it.
+    #[serde(skip)]
+    counted: String,
     subcategories: Vec<SubcategoryData>,
 }
 
@@ -146,6 +149,9 @@ struct CategoryData {
 struct SubcategoryData {
     name: String,
     items: Vec<String>,
+    /// As [`CategoryData::counted`], per item.
+    #[serde(skip)]
+    counted: Vec<String>,
 }
 
 impl Vocabulary {
@@ -181,8 +187,14 @@ impl Vocabulary {
         }
         check_sizes(&systems)?;
         let things = index_names(&systems)?;
-        for system in &systems {
+        for system in &mut systems {
             check_overlap(system)?;
+            for category in &mut system.categories {
+                category.counted = counted(&category.name);
+                for subcategory in &mut category.subcategories {
+                    subcategory.counted = subcategory.items.iter().map(|item| counted(item)).collect();
+                }
+            }
         }
         Ok(Vocabulary { systems, things })
     }
@@ -229,6 +241,20 @@ impl Vocabulary {
         }
     }
 
+    /// "the NAME count of one ", the beginning of what a quantity of `thing` is called.
+    pub(super) fn counted(&self, thing: Thing) -> &str {
+        match thing {
+            Thing::Category { system, layer } => {
+                self.category(system.into(), layer.into()).map_or("", |category| &category.counted)
+            }
+            Thing::Item { system, layer, subcategory, item } => {
+                let category = self.category(system.into(), layer.into());
+                let subcategory = category.and_then(|category| category.subcategories.get(usize::from(subcategory)));
+                subcategory.and_then(|found| found.counted.get(usize::from(item))).map_or("", |counted| counted)
+            }
+        }
+    }
+
     /// Number of items of all systems.
     pub fn num_items(&self) -> usize {
         self.things.values().filter(|thing| !thing.is_category()).count()
@@ -237,6 +263,10 @@ impl Vocabulary {
     fn category(&self, system: usize, layer: usize) -> Option<&CategoryData> {
         self.systems.get(system)?.categories.get(layer)
     }
+}
+
+fn counted(name: &str) -> String {
+    format!("the {name} count of one ")
 }
 
 fn broken<T>(rule: &'static str, name: &str) -> Result<T> {

@@ -18,9 +18,9 @@ pub(in crate::igsm) fn draw(
     stream: &mut Stream,
     dependencies: &mut Dependencies,
 ) -> Result<(), Stuck> {
-    let extra_share = match config.extra_parent {
-        ExtraParent::Half => 0.5,
-        ExtraParent::PerProblem => stream.uniform(),
+    let share = match config.extra_parent {
+        ExtraParent::Half => None,
+        ExtraParent::PerProblem => Some(stream.uniform()),
     };
     let mut state = State::new(structure, nodes);
     dependencies.len = 0;
@@ -42,7 +42,7 @@ pub(in crate::igsm) fn draw(
             let parent = state.biased(state.ready, config.parent_bias, stream).ok_or(Stuck)?;
             dependencies.parents[current.index()].parameters.insert(parent);
             state.need(parent);
-        } else if current.is_instance() && stream.uniform() < extra_share {
+        } else if current.is_instance() && extra(share, stream) {
             let parent = state.biased(state.rest, config.parent_bias, stream).ok_or(Stuck)?;
             dependencies.parents[current.index()].parameters.insert(parent);
             state.need(parent);
@@ -51,6 +51,13 @@ pub(in crate::igsm) fn draw(
     }
     dependencies.order[..dependencies.len].reverse();
     Ok(())
+}
+
+fn extra(share: Option<f64>, stream: &mut Stream) -> bool {
+    match share {
+        None => stream.coin(),
+        Some(share) => stream.uniform() < share,
+    }
 }
 
 struct State {
@@ -124,17 +131,21 @@ impl State {
         let either = totals.or(preferred);
         // Only three weights occur, so it is a draw of a class and one within it.
         let classes = [candidates.minus(either), either.minus(both), both];
-        let base = stream.normal().abs().exp();
-        let weights = [classes[0].len() as f64, classes[1].len() as f64 * base, classes[2].len() as f64 * base * base];
-        let mut draw = stream.uniform() * weights.iter().sum::<f64>();
-        let mut chosen = None;
-        for (class, weight) in classes.into_iter().zip(weights) {
-            if weight > 0.0 {
-                chosen = Some(class);
-                if draw < weight {
-                    break;
+        let used = classes.iter().filter(|class| !class.is_empty()).count();
+        let mut chosen = classes.into_iter().find(|class| !class.is_empty());
+        if 1 < used {
+            let base = stream.normal().abs().exp();
+            let sizes = classes.map(|class| class.len() as f64);
+            let weights = [sizes[0], sizes[1] * base, sizes[2] * base * base];
+            let mut draw = stream.uniform() * weights.iter().sum::<f64>();
+            for (class, weight) in classes.into_iter().zip(weights) {
+                if weight > 0.0 {
+                    chosen = Some(class);
+                    if draw < weight {
+                        break;
+                    }
+                    draw -= weight;
                 }
-                draw -= weight;
             }
         }
         let class = chosen?;

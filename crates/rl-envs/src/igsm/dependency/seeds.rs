@@ -2,14 +2,13 @@
 
 use super::total_cost;
 use crate::igsm::hyper::Hyper;
-use crate::igsm::parameter::{MAX_PARAMETERS, Parameter, ParameterSet};
+use crate::igsm::parameter::{MAX_LAYERS, Parameter, ParameterSet};
 use crate::igsm::stream::Stream;
 use crate::igsm::structure::Structure;
 
 /// Draws the parameters of the solution: abstract ones with all they are computed from while their operations stay within
 /// `hyper.seed_operations`, high levels first, then instance parameters, one operation each, up to `hyper.plain_operations`.
 pub(in crate::igsm) fn draw(structure: &Structure, hyper: &Hyper, stream: &mut Stream) -> ParameterSet {
-    let closures = closures(structure);
     let levels = levels(structure);
     let mut nodes = ParameterSet::EMPTY;
     let mut cost = 0;
@@ -17,7 +16,7 @@ pub(in crate::igsm) fn draw(structure: &Structure, hyper: &Hyper, stream: &mut S
     while level >= 1 {
         let unused = levels[level].minus(nodes);
         if let Some(seed) = unused.nth(stream.below(unused.len() as u32) as usize) {
-            let added = closures[seed.index()].minus(nodes);
+            let added = closure(structure, seed).minus(nodes);
             let mut added_cost = added.and(ParameterSet::INSTANCES).len() as u32;
             for total in added.minus(ParameterSet::INSTANCES) {
                 added_cost += total_cost(structure, total);
@@ -42,30 +41,22 @@ pub(in crate::igsm) fn draw(structure: &Structure, hyper: &Hyper, stream: &mut S
 }
 
 /// Abstract parameters by level, the number of layers they reach down.
-fn levels(structure: &Structure) -> [ParameterSet; 4] {
-    let mut levels = [ParameterSet::EMPTY; 4];
+fn levels(structure: &Structure) -> [ParameterSet; MAX_LAYERS] {
+    let mut levels = [ParameterSet::EMPTY; MAX_LAYERS];
     for layer in 1..structure.layers() {
         for category in 0..layer {
-            for node in 0..structure.width(layer) {
-                levels[layer - category].insert(Parameter::total(layer, node, category));
-            }
+            levels[layer - category] = levels[layer - category].or(structure.layer_totals(layer, category));
         }
     }
     levels
 }
 
-/// Every abstract parameter with all it is computed from, directly or not.
-fn closures(structure: &Structure) -> [ParameterSet; MAX_PARAMETERS] {
-    let mut closures = [ParameterSet::EMPTY; MAX_PARAMETERS];
-    // Ascending numbers: the lower layer comes first, and what a total needs is of a lower layer.
-    for total in structure.totals() {
-        let parents = structure.total_parents(total);
-        let mut closure = parents;
-        closure.insert(total);
-        for parent in parents.minus(ParameterSet::INSTANCES) {
-            closure = closure.or(closures[parent.index()]);
-        }
-        closures[total.index()] = closure;
+/// An abstract parameter with all it is computed from, directly or not.
+fn closure(structure: &Structure, total: Parameter) -> ParameterSet {
+    let parents = structure.total_parents(total);
+    let mut closure = parents.or(ParameterSet::of(total));
+    for parent in parents.minus(ParameterSet::INSTANCES) {
+        closure = closure.or(self::closure(structure, parent));
     }
-    closures
+    closure
 }

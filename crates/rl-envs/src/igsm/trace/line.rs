@@ -5,12 +5,13 @@ use super::mask::{CLOSE, OPEN};
 use super::{TraceConfig, chain};
 use crate::igsm::parameter::{MAX_PARAMETERS, Parameter, ParameterSet};
 use crate::igsm::problem::Problem;
-use crate::igsm::question::write_number;
+use crate::igsm::question::{Words, write_number};
 use crate::igsm::stream::Stream;
 
 /// A solution being written: what is computed and named so far.
 pub(super) struct Page<'a> {
     problem: &'a Problem,
+    words: &'a Words<'a>,
     letters: [u8; MAX_PARAMETERS],
     solved: ParameterSet,
     named: ParameterSet,
@@ -20,8 +21,14 @@ pub(super) struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn new(problem: &'a Problem, letters: [u8; MAX_PARAMETERS], marked: bool, text: &'a mut String) -> Self {
-        Page { problem, letters, solved: ParameterSet::EMPTY, named: ParameterSet::EMPTY, marked, text }
+    pub(super) fn new(
+        problem: &'a Problem,
+        words: &'a Words<'a>,
+        letters: [u8; MAX_PARAMETERS],
+        marked: bool,
+        text: &'a mut String,
+    ) -> Self {
+        Page { problem, words, letters, solved: ParameterSet::EMPTY, named: ParameterSet::EMPTY, marked, text }
     }
 
     pub(super) fn problem(&self) -> &'a Problem {
@@ -68,10 +75,10 @@ impl<'a> Page<'a> {
             self.text.push_str("By the text it ");
             if parameter.is_instance() {
                 self.text.push_str("is ");
-                self.problem.write_definition(parameter, self.text);
+                self.words.write_definition(parameter, self.text);
             } else {
                 self.text.push_str("adds ");
-                self.problem.write_total(parameter, self.text);
+                self.words.write_total(parameter, self.text);
             }
             self.text.push_str(". ");
         }
@@ -104,7 +111,7 @@ impl<'a> Page<'a> {
 
     fn reference(&mut self, parameter: Parameter, mark: bool) {
         self.open(mark);
-        self.problem.write_reference(parameter, self.text);
+        self.words.write_reference(parameter, self.text);
         self.close(mark);
     }
 
@@ -159,7 +166,7 @@ impl<'a> Page<'a> {
         let list = operands.as_slice().iter().copied().filter(|&operand| unknown.contains(operand));
         let wording = phrasing.below(3);
         self.text.push_str(["Since ", "This needs ", "Without "][wording as usize]);
-        self.problem.write_list(list, unknown.len(), self.text);
+        self.words.write_list(list, unknown.len(), self.text);
         match wording {
             0 => {
                 self.text.push_str(if unknown.len() == 1 { " is" } else { " are" });

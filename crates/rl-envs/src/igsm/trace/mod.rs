@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parameter::MAX_PARAMETERS;
 use super::problem::Problem;
-use super::question::write_number;
+use super::question::{Words, write_number};
 use super::stream::{Purpose, Stream};
 use crate::error::{Result, ensure};
 use line::Page;
@@ -181,10 +181,11 @@ impl Problem {
 
     fn write_marked(&self, config: &TraceConfig, variant: u64, marked: bool, text: &mut String) {
         let stream = |purpose: Purpose| Stream::new(purpose.key(self.seed, self.index).at(self.attempt).at(variant));
+        let words = Words::new(self);
         text.push_str("<think>\nWe look for ");
-        self.write_reference(self.query(), text);
+        words.write_reference(self.query(), text);
         text.push_str(".\n");
-        let mut page = Page::new(self, self.letters(&mut stream(Purpose::Letters)), marked, text);
+        let mut page = Page::new(self, &words, self.letters(&mut stream(Purpose::Letters)), marked, text);
         let original = self.necessary();
         let mut redrawn = [self.query(); MAX_PARAMETERS];
         let order = if variant == 0 {
@@ -200,7 +201,7 @@ impl Problem {
             }
         }
         text.push_str("So ");
-        self.write_reference(self.query(), text);
+        words.write_reference(self.query(), text);
         text.push_str(" is ");
         write_number(self.value(self.query()), text);
         text.push_str(".\n</think>\n<answer>\nThe answer is \\boxed{");
