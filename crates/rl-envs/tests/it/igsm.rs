@@ -37,8 +37,8 @@ fn the_vocabulary_has_the_required_shape() {
         let counts = [0, 1, 2, 3].map(|layer| vocabulary.num_subcategories(system, layer));
         assert_eq!(counts, subcategories, "{}", vocabulary.system_name(system));
         let mut lists = Vec::new();
-        for layer in 0..4 {
-            lists.extend((0..counts[layer]).map(|subcategory| vocabulary.items(system, layer, subcategory).len()));
+        for (layer, &count) in counts.iter().enumerate() {
+            lists.extend((0..count).map(|subcategory| vocabulary.items(system, layer, subcategory).len()));
         }
         assert_eq!(lists.iter().sum::<usize>(), items);
         assert!(lists.iter().all(|len| (4..=5).contains(len)), "{lists:?}");
