@@ -91,94 +91,105 @@ impl Parameter {
     }
 }
 
-/// A set of parameters.
+/// A set of parameters: instance parameters in one word, abstract ones in another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ParameterSet(u128);
+pub struct ParameterSet {
+    instances: u64,
+    totals: u64,
+}
 
 impl ParameterSet {
     /// No parameter.
-    pub const EMPTY: ParameterSet = ParameterSet(0);
+    pub const EMPTY: ParameterSet = ParameterSet { instances: 0, totals: 0 };
     /// Every instance parameter there could be.
-    pub const INSTANCES: ParameterSet = ParameterSet((1 << MAX_INSTANCES) - 1);
+    pub const INSTANCES: ParameterSet = ParameterSet { instances: (1 << MAX_INSTANCES) - 1, totals: 0 };
 
-    pub(crate) fn from_bits(bits: u128) -> Self {
-        ParameterSet(bits)
+    /// The set of the parameters that follow `first`, one per bit of `bits`; all of the kind of `first`.
+    #[inline]
+    pub(crate) fn run(first: Parameter, bits: u64) -> Self {
+        if first.is_instance() {
+            ParameterSet { instances: bits << first.0, totals: 0 }
+        } else {
+            ParameterSet { instances: 0, totals: bits << (first.index() - MAX_INSTANCES) }
+        }
     }
 
     /// The set of `parameter` alone.
     #[inline]
     pub fn of(parameter: Parameter) -> Self {
-        ParameterSet(1 << parameter.0)
+        Self::run(parameter, 1)
     }
 
     /// Adds `parameter`.
     #[inline]
     pub fn insert(&mut self, parameter: Parameter) {
-        self.0 |= 1 << parameter.0;
+        *self = self.or(Self::of(parameter));
     }
 
     /// Takes `parameter` out.
     #[inline]
     pub fn remove(&mut self, parameter: Parameter) {
-        self.0 &= !(1 << parameter.0);
+        *self = self.minus(Self::of(parameter));
     }
 
     /// Whether `parameter` is in it.
     #[inline]
     pub fn contains(self, parameter: Parameter) -> bool {
-        self.0 >> parameter.0 & 1 == 1
+        self.contains_all(Self::of(parameter))
     }
 
     /// Whether all of `other` is in it.
     #[inline]
     pub fn contains_all(self, other: Self) -> bool {
-        other.0 & !self.0 == 0
+        other.minus(self).is_empty()
     }
 
     /// Number of parameters.
     #[inline]
     pub fn len(self) -> usize {
-        self.0.count_ones() as usize
+        (self.instances.count_ones() + self.totals.count_ones()) as usize
     }
 
     /// Whether there is none.
     #[inline]
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self.instances | self.totals == 0
     }
 
     /// What is in both.
     #[inline]
     pub fn and(self, other: Self) -> Self {
-        ParameterSet(self.0 & other.0)
+        ParameterSet { instances: self.instances & other.instances, totals: self.totals & other.totals }
     }
 
     /// What is in either.
     #[inline]
     pub fn or(self, other: Self) -> Self {
-        ParameterSet(self.0 | other.0)
+        ParameterSet { instances: self.instances | other.instances, totals: self.totals | other.totals }
     }
 
     /// What is in it and not in `other`.
     #[inline]
     pub fn minus(self, other: Self) -> Self {
-        ParameterSet(self.0 & !other.0)
+        ParameterSet { instances: self.instances & !other.instances, totals: self.totals & !other.totals }
     }
 
     /// Its parameter number `n` in ascending order; `None` past its end.
     #[inline]
     pub fn nth(self, n: usize) -> Option<Parameter> {
-        let mut rest = self.0;
+        let instances = self.instances.count_ones() as usize;
+        let (mut rest, n, base) =
+            if n < instances { (self.instances, n, 0) } else { (self.totals, n - instances, MAX_INSTANCES as u8) };
         for _ in 0..n {
             rest &= rest.wrapping_sub(1);
         }
-        (rest != 0).then(|| Parameter(rest.trailing_zeros() as u8))
+        (rest != 0).then(|| Parameter(base + rest.trailing_zeros() as u8))
     }
 
     /// Its parameters in ascending order.
     #[inline]
     pub fn iter(self) -> ParameterIter {
-        ParameterIter(self.0)
+        ParameterIter(self)
     }
 }
 
@@ -193,18 +204,22 @@ impl IntoIterator for ParameterSet {
 
 /// The parameters of a set in ascending order.
 #[derive(Debug, Clone)]
-pub struct ParameterIter(u128);
+pub struct ParameterIter(ParameterSet);
 
 impl Iterator for ParameterIter {
     type Item = Parameter;
 
     #[inline]
     fn next(&mut self) -> Option<Parameter> {
-        if self.0 == 0 {
+        let (word, base) = if self.0.instances != 0 {
+            (&mut self.0.instances, 0)
+        } else if self.0.totals != 0 {
+            (&mut self.0.totals, MAX_INSTANCES as u8)
+        } else {
             return None;
-        }
-        let parameter = Parameter(self.0.trailing_zeros() as u8);
-        self.0 &= self.0 - 1;
+        };
+        let parameter = Parameter(base + word.trailing_zeros() as u8);
+        *word &= *word - 1;
         Some(parameter)
     }
 }

@@ -103,8 +103,7 @@ impl Structure {
     /// The abstract parameters of layer `category` in all things of `layer`.
     #[inline]
     pub(super) fn layer_totals(&self, layer: usize, category: usize) -> ParameterSet {
-        let all = (1_u128 << self.width(layer)) - 1;
-        ParameterSet::from_bits(all << Parameter::total(layer, 0, category).index())
+        ParameterSet::run(Parameter::total(layer, 0, category), (1 << self.width(layer)) - 1)
     }
 
     fn possible_edges(&self) -> ParameterSet {
@@ -150,17 +149,26 @@ impl Structure {
         self.contents[layer][node]
     }
 
+    /// How many parameters the abstract parameter `total` is computed from; 0 for an instance parameter.
+    #[inline]
+    pub(super) fn num_total_parents(&self, total: Parameter) -> u32 {
+        let ParameterKind::Abstract { layer, node, category } = total.kind() else { return 0 };
+        let items = self.content_bits(layer, node).count_ones();
+        if category + 1 < layer { 2 * items } else { items }
+    }
+
     /// What the abstract parameter `total` is computed from; empty for an instance parameter.
     #[inline]
     pub fn total_parents(&self, total: Parameter) -> ParameterSet {
         let ParameterKind::Abstract { layer, node, category } = total.kind() else { return ParameterSet::EMPTY };
-        let bits = u128::from(self.content_bits(layer, node));
-        // Numbers of neighbours in a layer follow each other, so a nibble of contents shifts into place.
-        let mut parents = bits << Parameter::instance(layer, node, 0).index();
+        let bits = u64::from(self.content_bits(layer, node));
+        // Numbers of neighbours in a layer follow each other, so the bits of the contents shift into place.
+        let counts = ParameterSet::run(Parameter::instance(layer, node, 0), bits);
         if category + 1 < layer {
-            parents |= bits << Parameter::total(layer - 1, 0, category).index();
+            counts.or(ParameterSet::run(Parameter::total(layer - 1, 0, category), bits))
+        } else {
+            counts
         }
-        ParameterSet::from_bits(parents)
     }
 }
 

@@ -284,6 +284,30 @@ fn settings_that_would_be_ignored_are_refused() {
     }
 }
 
+/// A config file says what the published collection says in code.
+#[test]
+fn a_file_of_the_collection_can_be_written_as_a_config() {
+    let table = serde_json::json!({
+        "task": "igsm",
+        "out": "data/SFT_2K_CoT_op_15-20_detailed_reflect_0.1_analysis_2.jsonl",
+        "seed": 100,
+        "num_problems": 2000,
+        "rows": "conversations",
+        "problems": { "min_operations": 15, "max_operations": 20 },
+        "trace": {
+            "style": "cot", "reflection_prob": 0.1, "analysis": { "kind": "level", "level": 2 }, "detailed": true,
+        },
+    });
+    let config: rl_envs::DatasetConfig = serde_json::from_value(table.clone()).unwrap();
+    config.validate().unwrap();
+    let base = ProblemConfig::default();
+    let published = published(Path::new("data"), &base, &SplitOperations::PUBLISHED, &SplitSizes::PUBLISHED, false);
+    assert_eq!(config, rl_envs::DatasetConfig::Igsm(published[1].config.clone()));
+    let mut typo = table;
+    typo["trace"]["detail"] = true.into();
+    assert!(serde_json::from_value::<rl_envs::DatasetConfig>(typo).is_err());
+}
+
 /// Section 12 of the specification: (published, two-sided tolerance). Published numbers are of 500 to 1,500 problems, so
 /// shares carry up to 4 * sqrt(0.25 / 1000) = 0.063 of noise, and means about 4 * 3 / sqrt(1000) = 0.4.
 #[test]

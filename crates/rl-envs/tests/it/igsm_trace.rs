@@ -200,7 +200,7 @@ fn detours_are_named_and_made_good() {
             let later = lines[place + 1..].iter().any(|other| other.reference == line.reference && !locked(other));
             assert!(later || !necessary.contains(&line.reference.unwrap()));
         }
-        assert!(!locked(lines[0]) && !locked(lines[lines.len() - 1]));
+        assert!(!locked(lines[0]));
     }
     assert!(100 < locked_lines, "{locked_lines}");
 }

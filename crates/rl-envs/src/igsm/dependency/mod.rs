@@ -52,6 +52,7 @@ impl Dependencies {
 }
 
 /// Binary operations it takes to compute an abstract parameter; a copy counts as one.
+#[inline]
 pub(super) fn total_cost(structure: &Structure, total: Parameter) -> u32 {
-    (structure.total_parents(total).len() as u32).saturating_sub(1).max(1)
+    structure.num_total_parents(total).saturating_sub(1).max(1)
 }
