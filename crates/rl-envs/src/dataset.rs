@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::{general_points, instructions, matrix_tasks, virl};
+use crate::{general_points, igsm, instructions, matrix_tasks, virl};
 
 /// A training file of any task, as read from `configs/make_dataset/*.toml`; `task` says which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub enum DatasetConfig {
     Virl(virl::DatasetConfig),
     /// Matrices with their rank or determinant.
     MatrixTasks(matrix_tasks::DatasetConfig),
+    /// Word problems over dependency graphs with solutions.
+    Igsm(igsm::DatasetConfig),
 }
 
 impl DatasetConfig {
@@ -30,6 +32,7 @@ impl DatasetConfig {
             DatasetConfig::Instructions(config) => config.validate(),
             DatasetConfig::Virl(config) => config.validate(),
             DatasetConfig::MatrixTasks(config) => config.validate(),
+            DatasetConfig::Igsm(config) => config.validate(),
         }
     }
 }

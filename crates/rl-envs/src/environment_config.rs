@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::general_points::{GeneralPoints, GeneralPointsConfig};
+use crate::igsm::{Igsm, IgsmConfig};
 use crate::instructions::{Instructions, InstructionsConfig};
 use crate::matrix_tasks::{MatrixTasks, MatrixTasksConfig};
 use crate::virl::{EpisodeKind, Virl, VirlConfig};
@@ -21,6 +22,8 @@ pub enum EnvironmentConfig {
     Virl(VirlConfig),
     /// Rank or determinant of a matrix.
     MatrixTasks(MatrixTasksConfig),
+    /// Word problems over dependency graphs.
+    Igsm(IgsmConfig),
 }
 
 impl EnvironmentConfig {
@@ -34,6 +37,7 @@ impl EnvironmentConfig {
             EnvironmentConfig::Instructions(config) => Instructions::new(config).map(drop),
             EnvironmentConfig::Virl(config) => config.validate(),
             EnvironmentConfig::MatrixTasks(config) => config.validate(),
+            EnvironmentConfig::Igsm(config) => config.validate(),
         }
     }
 
@@ -47,6 +51,7 @@ impl EnvironmentConfig {
             EnvironmentConfig::Instructions(config) => Box::new(Instructions::new(config)?),
             EnvironmentConfig::Virl(config) => Box::new(Virl::new(config.clone())?),
             EnvironmentConfig::MatrixTasks(config) => Box::new(MatrixTasks::new(config.clone())?),
+            EnvironmentConfig::Igsm(config) => Box::new(Igsm::new(config)?),
         })
     }
 
@@ -54,7 +59,7 @@ impl EnvironmentConfig {
     pub fn max_attempts(&self) -> u32 {
         match self {
             EnvironmentConfig::GeneralPoints(config) => config.max_attempts,
-            EnvironmentConfig::Instructions(_) => 1,
+            EnvironmentConfig::Instructions(_) | EnvironmentConfig::Igsm(_) => 1,
             EnvironmentConfig::Virl(config) => config.max_attempts,
             EnvironmentConfig::MatrixTasks(config) => config.max_attempts,
         }

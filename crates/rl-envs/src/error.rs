@@ -100,6 +100,52 @@ pub enum Error {
         /// Environments.
         expected: usize,
     },
+    /// A vocabulary breaks one of its rules.
+    #[error("vocabulary: {rule}, which {name:?} breaks")]
+    Vocabulary {
+        /// The rule.
+        rule: &'static str,
+        /// The name, or what the reader of the file says.
+        name: String,
+    },
+    /// No draw of a word problem was accepted.
+    #[error(
+        "no problem for seed {seed}, index {index} in {draws} draws; raise max_solution or keep more template bins"
+    )]
+    NoProblem {
+        /// Seed of the item.
+        seed: u64,
+        /// Index of the item.
+        index: u64,
+        /// Draws that were rejected.
+        draws: u64,
+    },
+    /// A file wants more different problems than come up.
+    #[error("num_problems = {wanted}: only {found} different problems came up; ask for fewer or allow more operations")]
+    TooFewProblems {
+        /// Problems asked for.
+        wanted: u64,
+        /// Different problems found.
+        found: u64,
+    },
+    /// Two files hold the same problem.
+    #[error("{first} and {second} share a problem (index {index} of {second}); give them different seeds")]
+    SharedProblem {
+        /// A file.
+        first: String,
+        /// Another file.
+        second: String,
+        /// Index of the problem in the second.
+        index: u64,
+    },
+    /// Something cannot be written as JSON.
+    #[error("{what} cannot be written as JSON: {reason}")]
+    Json {
+        /// What was written.
+        what: &'static str,
+        /// What the writer says.
+        reason: String,
+    },
 }
 
 /// Why a formula has no value.

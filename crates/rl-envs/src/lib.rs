@@ -4,6 +4,8 @@
 //! response of a policy. [`general_points`] is the card game, [`matrix_tasks`] ask for one number, [`instructions`] are
 //! demands on the form of an answer; [`vector`] runs many environments at once, [`wrappers`] change how an episode is
 //! stopped, paid or recorded, and [`check`] holds any environment to the laws of the contract.
+//! response of a policy. [`general_points`] is the card game, [`instructions`] are demands on the form of an answer,
+//! [`igsm`] are word problems over dependency graphs; [`vector`] runs many environments at once.
 //!
 #![doc = include_str!("../README.md")]
 
@@ -14,6 +16,7 @@ mod environment_config;
 pub mod error;
 pub mod general_points;
 pub mod hostile;
+pub mod igsm;
 pub mod instructions;
 pub mod matrix_tasks;
 pub mod picture;

@@ -1,5 +1,6 @@
-//! Writes a training file: conversations of GeneralPoints, V-IRL or matrix tasks, or conversations, pairs, judged answers or
-//! prompts of checkable instructions; or converts a dataset that is there into another layout or format.
+//! Writes a training file: conversations of GeneralPoints, V-IRL or matrix tasks, conversations, pairs, judged answers or
+//! prompts of checkable instructions, or word problems with solutions; or converts a dataset that is there into another
+//! layout or format.
 //!
 //! `cargo run --release -p rl-examples --example make_dataset -- --config configs/make_dataset/tiny-sft.toml`
 //!
@@ -18,7 +19,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 /// Writes a file to train on; `task` in the config says of what: card hands with expert answers and practice text, points of
-/// city walks with the right answers, or checkable instructions with answers that obey and answers that do not.
+/// city walks with the right answers, matrices, checkable instructions with answers that obey and answers that do not, or word
+/// problems with solutions (and a manifest beside them).
 ///
 /// Every row is a function of the seed and its index, so the same config always gives the same bytes.
 #[derive(Parser)]
@@ -102,6 +104,14 @@ fn run() -> Result<()> {
         (None, Some(config)) => match config.load()? {
             DatasetConfig::GeneralPoints(config) => write(&config.out, &config.rows()?),
             DatasetConfig::Instructions(config) => write(&config.out, &config.rows()?),
+            DatasetConfig::Igsm(config) => {
+                let dataset = config.build()?;
+                write(&config.out, &dataset.rows)?;
+                let manifest = config.out.with_extension("manifest.json");
+                std::fs::write(&manifest, serde_json::to_string_pretty(&dataset.manifest)?)?;
+                println!("manifest in {}", manifest.display());
+                Ok(())
+            }
             DatasetConfig::MatrixTasks(config) => write(&config.out, &config.rows()?),
             DatasetConfig::Virl(config) => write(&config.out, &config.rows()?),
         },
