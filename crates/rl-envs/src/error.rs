@@ -35,7 +35,9 @@ pub enum Error {
         draws: u64,
     },
     /// No problem of the wanted form came up within the allowed number of draws.
-    #[error("no problem for seed {seed}, index {index} in {draws} draws; allow larger numbers")]
+    #[error(
+        "no problem for seed {seed}, index {index} in {draws} draws; allow larger numbers or keep more template bins"
+    )]
     NoProblem {
         /// Seed of the episode.
         seed: u64,
@@ -107,18 +109,6 @@ pub enum Error {
         rule: &'static str,
         /// The name, or what the reader of the file says.
         name: String,
-    },
-    /// No draw of a word problem was accepted.
-    #[error(
-        "no problem for seed {seed}, index {index} in {draws} draws; raise max_solution or keep more template bins"
-    )]
-    NoProblem {
-        /// Seed of the item.
-        seed: u64,
-        /// Index of the item.
-        index: u64,
-        /// Draws that were rejected.
-        draws: u64,
     },
     /// A file wants more different problems than come up.
     #[error("num_problems = {wanted}: only {found} different problems came up; ask for fewer or allow more operations")]
