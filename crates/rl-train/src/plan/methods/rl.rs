@@ -205,7 +205,7 @@ fn prompt_tasks(
     Ok(Tasks { file, prompt, without_answers: prompt, turns: 1 })
 }
 
-/// The fields of the rows that rules read must be there.
+/// A field that a rule reads must be there in some row; a row without it has no score, which is legal.
 fn check_fields(key: &str, tasks: &[PromptTask], reward: Option<&RewardConfig>) -> Result<()> {
     for source in reward.into_iter().flat_map(|reward| &reward.sources) {
         let field = match &source.source {
@@ -213,16 +213,17 @@ fn check_fields(key: &str, tasks: &[PromptTask], reward: Option<&RewardConfig>) 
             SourceKind::Contains(rule) => &rule.field,
             _ => continue,
         };
-        let Some(task) = tasks.iter().find(|task| !task.record.extra.contains_key(field)) else { continue };
-        let there: Vec<&str> = task.record.extra.keys().map(String::as_str).collect();
+        if tasks.iter().any(|task| task.record.extra.contains_key(field)) {
+            continue;
+        }
+        let there: Vec<&str> =
+            tasks.first().into_iter().flat_map(|task| task.record.extra.keys().map(String::as_str)).collect();
+        let beside = if there.is_empty() { "none".to_owned() } else { format!("`{}`", there.join("`, `")) };
+        let message = format!("no row of `{key}.data` has such a field; beside the prompt its first has {beside}");
         return Err(ConfigError {
             key: format!("reward.sources[{}].source.field", source.name),
             value: field.clone(),
-            message: format!(
-                "row {} of `{key}.data` has no such field; beside the prompt it has {}",
-                task.row + 1,
-                if there.is_empty() { "none".to_owned() } else { format!("`{}`", there.join("`, `")) }
-            ),
+            message,
         }
         .into());
     }

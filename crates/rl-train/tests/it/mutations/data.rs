@@ -110,7 +110,6 @@ const ROWS: &[Row] = &[
         "`prompt`",
         "a line is",
     ),
-    row(Base::Prompts, r#"{"prompt": "Say dog."}"#, "answer", "no such field"),
     // Distillation.
     row(Base::Distill, r#"{"messages": [{"role": "user", "content": "a"}]}"#, "row 1", "selection.unusable"),
     row(Base::Distill, r#"{"messages": 3}"#, "3", "a line is"),
@@ -124,6 +123,7 @@ const FILES: &[Row] = &[
     row(Base::Reward, "", "0 rows", "each line of it must be"),
     row(Base::Unpaired, "", "0 rows", "each line of it must be"),
     row(Base::Prompts, "", "0 rows", "each line of it must be"),
+    row(Base::Prompts, r#"{"prompt": "Say dog.", "reply": "dog"}"#, "answer", "its first has `reply`"),
     row(Base::Distill, "", "0 rows", "each line of it must be"),
     Row { base: Base::Sft, line: b"PAR1\x15\x04\x15\x10\x00\x00PAR1", value: "line 1", mend: "a line is" },
     Row { base: Base::Sft, line: b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", value: "line 1", mend: "a line is" },
