@@ -18,6 +18,7 @@ pub mod general_points;
 pub mod hostile;
 pub mod igsm;
 pub mod instructions;
+mod json_text;
 pub mod matrix_tasks;
 pub mod picture;
 mod preset;
