@@ -43,7 +43,8 @@ fn introduction(report: &mut Report, config: &ReportConfig, inputs: &Inputs, num
         headline.first_attempt.trials,
         config.decoding
     );
-    if let Some(seen) = &headline.seen_in_training {
+    // Only cards have values.
+    if let (Some(seen), Game::GeneralPoints(_)) = (&headline.seen_in_training, &inputs.game) {
         found.push_str(&format!(
             " The card values of {} of these hands stood in the training data, in some order.",
             percent(seen.rate)
