@@ -62,9 +62,9 @@ fn dropped_rows_are_counted_by_reason() {
     let found = planned(&config);
     let file = &found.files[0];
     assert_eq!((file.rows, file.kept), (5, 2));
-    assert_eq!(file.dropped, ["2 too long", "1 unrenderable"]);
+    assert_eq!(file.dropped, ["2 too long", "1 not renderable"]);
     let screen = found.to_string();
-    for part in ["2 of 5 rows kept (2 too long, 1 unrenderable)", "first failure: row 2"] {
+    for part in ["2 of 5 rows kept (2 too long, 1 not renderable)", "first failure: row 2"] {
         assert!(screen.contains(part), "{part} in\n{screen}");
     }
 }
