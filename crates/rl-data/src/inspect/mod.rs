@@ -1,7 +1,7 @@
 //! Rows as the trainer sees them, for people: which text each token is, whose it is and whether it is trained.
 //!
-//! Strings in, strings out: a terminal's lines ([`terminal`]), a page ([`page`]), figures ([`length_histogram`], [`selection_figures`]). Not here: where rows
-//! come from, and what a terminal can show.
+//! Strings in, strings out: a terminal's lines ([`terminal()`]), a page ([`page()`]), figures ([`length_histogram`],
+//! [`selection_figures`]). Not here: where rows come from, and what a terminal can show.
 
 mod figures;
 mod page;

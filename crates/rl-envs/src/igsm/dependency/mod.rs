@@ -1,7 +1,7 @@
 //! The necessary part of the dependency graph: which parameters are computed, in which order, from what.
 //!
-//! Four stages: [`seeds`] chooses abstract parameters with all they need and plain instance parameters (stages 1 and 2),
-//! [`order`] draws a solution order in which everything leads to the query (stage 3), [`degrees`] fills in-degrees until
+//! Four stages: `seeds` chooses abstract parameters with all they need and plain instance parameters (stages 1 and 2),
+//! `order` draws a solution order in which everything leads to the query (stage 3), `degrees` fills in-degrees until
 //! the number of operations is exact (stage 4).
 
 pub(super) mod degrees;

@@ -1,8 +1,8 @@
 //! Solutions in words: one line per quantity, letters for names, an equation chain per line, and the behaviours that can
 //! be injected.
 //!
-//! [`TraceConfig`] switches the behaviours, [`driver`] decides which quantity is visited next, [`line`] puts a visit into
-//! words, [`chain`] computes step by step, [`mask`] marks what is content. The parser is in [`super::step_verifier`].
+//! [`TraceConfig`] switches the behaviours, `driver` decides which quantity is visited next, `line` puts a visit into
+//! words, `chain` computes step by step, [`mask`] marks what is content. The parser is in [`super::step_verifier`].
 //!
 //! ```text
 //! <think>
