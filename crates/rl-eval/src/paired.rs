@@ -1,6 +1,6 @@
 //! Two models on the same tasks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rl_core::statistics::{Z_95, mcnemar};
 use serde::Serialize;
@@ -37,6 +37,18 @@ pub struct PairedTest {
     pub difference_high: f64,
     /// Two-sided mid-p of McNemar's test.
     pub mid_p: f64,
+}
+
+/// How much more a second change of a model brings than a first one, such as the gain from RL after one kind of supervised
+/// fine-tuning against that after another: a difference of differences on the same tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct GainDifference {
+    /// The second gain less the first, as a share of the tasks: -2 to 2.
+    pub difference: f64,
+    /// Lower end of its 95 % interval: Wald's, over the tasks' own differences of -2 to 2.
+    pub low: f64,
+    /// Upper end of it.
+    pub high: f64,
 }
 
 /// How the answers of two models to the same tasks compare by a reward model.
@@ -98,6 +110,41 @@ impl PairedTest {
     /// Whether so many discordant tasks could reach the level at all, had they all gone one way.
     pub fn is_decidable(&self) -> bool {
         mcnemar(0, self.only_before + self.only_after).mid_p < ALPHA
+    }
+}
+
+impl GainDifference {
+    /// Compares the gains `[before, after]` of two models, all four on the same tasks.
+    ///
+    /// # Errors
+    /// [`Error::NotPaired`] when the numbers of tasks differ.
+    pub fn new(first: [(&str, &SplitResult); 2], second: [(&str, &SplitResult); 2]) -> Result<Self> {
+        let results = [first[0], first[1], second[0], second[1]];
+        let num_tasks = first[0].1.first_attempt.trials;
+        if let Some(other) = results.iter().find(|(_, result)| result.first_attempt.trials != num_tasks) {
+            let tasks = [num_tasks, other.1.first_attempt.trials];
+            return Err(Error::NotPaired { models: [first[0].0.into(), other.0.into()], tasks });
+        }
+        let signs = [1.0, -1.0, -1.0, 1.0];
+        let mut per_task: BTreeMap<u64, f64> = BTreeMap::new();
+        for ((_, result), sign) in results.iter().zip(signs) {
+            for &task in &result.solved_first {
+                *per_task.entry(task).or_default() += sign;
+            }
+        }
+        // Tasks that none of the four solved add nothing to either sum.
+        let count = num_tasks as f64;
+        let sum: f64 = per_task.values().sum();
+        let squares: f64 = per_task.values().map(|value| value * value).sum();
+        let difference = sum / count;
+        let variance = ((squares - sum * difference) / (count - 1.0).max(1.0)).max(0.0);
+        let spread = Z_95 * (variance / count).sqrt();
+        Ok(GainDifference { difference, low: difference - spread, high: difference + spread })
+    }
+
+    /// The interval holds no 0.
+    pub fn is_decided(&self) -> bool {
+        0.0 < self.low || self.high < 0.0
     }
 }
 

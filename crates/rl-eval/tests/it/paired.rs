@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use approx::assert_abs_diff_eq;
-use rl_eval::{AnswerLength, PairedTest, Proportion, SplitResult, WinRate};
+use rl_eval::{AnswerLength, GainDifference, PairedTest, Proportion, SplitResult, WinRate};
 
 /// Rounding of f64 arithmetic in expected values.
 const TOLERANCE: f64 = 1e-12;
@@ -76,4 +76,22 @@ fn win_rates_are_those_of_bradley_and_terry() {
     assert!(WinRate::new(("a", &before), ("b", &played([], 4, None))).unwrap().is_none());
     let fewer = played([], 4, Some(&[1.0]));
     assert!(WinRate::new(("a", &before), ("b", &fewer)).unwrap_err().to_string().contains("b has 1"));
+}
+
+#[test]
+fn a_difference_of_gains_is_taken_task_by_task() {
+    // Of ten tasks the first model wins tasks 0 and 1, the second wins 1 to 4 and loses 9: differences of -1 on tasks 0 and 9,
+    // 0 on task 1, +1 on tasks 2 to 4, else 0.
+    let results = [played(5..5, 10, None), played(0..2, 10, None), played(9..10, 10, None), played(1..5, 10, None)];
+    let [a, b, c, d] = &results;
+    let gains = GainDifference::new([("a", a), ("b", b)], [("c", c), ("d", d)]).unwrap();
+    // NumPy: x = [-1, 0, 1, 1, 1, 0, 0, 0, 0, -1]; x.mean(), 1.959963984540054 * x.std(ddof=1) / 10 ** 0.5
+    assert_abs_diff_eq!(gains.difference, 0.1, epsilon = TOLERANCE);
+    assert_abs_diff_eq!(gains.high - gains.difference, 0.457_324_929_726_012_6, epsilon = TOLERANCE);
+    assert_abs_diff_eq!(gains.difference - gains.low, gains.high - gains.difference, epsilon = TOLERANCE);
+    assert!(!gains.is_decided());
+
+    let other = played(0..1, 11, None);
+    let error = GainDifference::new([("a", a), ("b", b)], [("c", c), ("d", &other)]).unwrap_err().to_string();
+    assert!(error.contains("10") && error.contains("11"), "{error}");
 }

@@ -1,8 +1,11 @@
 //! Reports of experiments: what was found, drawn and tabled from the records of finished runs.
 
 pub mod alignment;
+pub mod behavior_injection;
+mod drawing;
 mod records;
 pub mod rl_heals;
+mod runs;
 mod words;
 
 use std::path::PathBuf;
@@ -11,6 +14,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 pub use records::RunProvenance;
+pub use runs::RunNumbers;
 
 /// A report's TOML file; `experiment` says of what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +24,8 @@ pub enum ReportConfig {
     RlHeals(rl_heals::ReportConfig),
     /// What fine-tuning, preferences and reinforcement learning make of a small chat model.
     Alignment(alignment::ReportConfig),
+    /// Which behaviours in the fine-tuning data make reinforcement learning gain more.
+    BehaviorInjection(behavior_injection::ReportConfig),
 }
 
 /// Writes the page and its numbers; gives lines for the terminal and the page's path.
@@ -36,6 +42,10 @@ pub fn write_report(config: &ReportConfig) -> Result<(Vec<String>, PathBuf)> {
         }
         ReportConfig::Alignment(config) => {
             let (numbers, path) = alignment::write_report(config)?;
+            Ok((numbers.lines(), path))
+        }
+        ReportConfig::BehaviorInjection(config) => {
+            let (numbers, path) = behavior_injection::write_report(config)?;
             Ok((numbers.lines(), path))
         }
     }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use rl_eval::Proportion;
 use rl_track::plot::{Bar, BarChart, Category, LineChart, Series, Size};
 
-use super::numbers::{Numbers, RunNumbers};
-
-const SIZE: Size = Size { width: 720.0, height: 340.0 };
+use super::numbers::Numbers;
+use crate::report::drawing::{SIZE, bar, line, step_chart};
+use crate::report::runs::RunNumbers;
 
 /// Every chart with the name of its file.
 pub(super) fn all(numbers: &Numbers) -> Vec<(&'static str, String)> {
@@ -92,18 +91,4 @@ fn preferences(numbers: &Numbers) -> LineChart {
 fn rl(numbers: &Numbers, title: &str, y_label: &str, metric: &str, scale: f64) -> LineChart {
     let series = numbers.rl.iter().filter_map(|(label, run)| Some(line(label, run.train(metric)?, scale)));
     step_chart(title, y_label, "RL step", series.collect())
-}
-
-fn step_chart(title: &str, y_label: &str, x_label: &str, series: Vec<Series>) -> LineChart {
-    let (title, y_label, x_label) = (title.into(), y_label.into(), x_label.into());
-    LineChart { title, y_label, x_label, series, size: SIZE, ..LineChart::default() }
-}
-
-fn line(name: &str, curve: &[(u64, f64)], scale: f64) -> Series {
-    let points = curve.iter().map(|(step, value)| (*step as f64, scale * value)).collect();
-    Series { name: name.into(), points, ..Series::default() }
-}
-
-fn bar(share: &Proportion) -> Bar {
-    Bar { value: 100.0 * share.rate, interval: Some((100.0 * share.low, 100.0 * share.high)) }
 }

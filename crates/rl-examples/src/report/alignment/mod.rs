@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use rl_track::atomic::write_atomically;
 
 pub use config::{ReportConfig, RlRun, Stage};
-pub use numbers::{Comparison, Numbers, PairAccuracy, PreferenceRun, RunNumbers, StageNumbers};
+pub use numbers::{Comparison, Numbers, PairAccuracy, PreferenceRun, StageNumbers};
 
 /// Reads the records that `config` names and writes `report.html`, `summary.json` and the charts under `figures/`; gives the
 /// numbers and the page's path.

@@ -1,20 +1,18 @@
 //! Every number of the report, as it stands in `summary.json`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use rl_core::statistics::mean;
 use rl_eval::{AnswerLength, PairedTest, Proportion, Summary, WinRate};
 use rl_track::run::names;
-use rl_track::{Manifest, MetricsRow, metrics};
+use rl_track::{Manifest, MetricsRow};
 use serde::Serialize;
 
 use super::config::ReportConfig;
 use crate::report::records;
+use crate::report::runs::{RunNumbers, TRAIN, rows};
 
-/// Split of the rows that trainers write about their own steps.
-const TRAIN: &str = "train";
 /// Curves of reinforcement learning that are kept, where a run has them.
 const RL_CURVES: [&str; 9] = [
     "reward_mean",
@@ -81,13 +79,6 @@ pub struct Comparison {
     pub test: PairedTest,
     /// Rewards of the reward model, when there are any.
     pub win_rate: Option<WinRate>,
-}
-
-/// Curves of one run: `(step, value)` by `SPLIT/NAME`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct RunNumbers {
-    /// The curves.
-    pub curves: BTreeMap<String, Vec<(u64, f64)>>,
 }
 
 /// A run on preference pairs.
@@ -162,26 +153,6 @@ impl Numbers {
     }
 }
 
-impl RunNumbers {
-    /// The curves of `names` in every split.
-    fn new(rows: &[MetricsRow], names: &[&str]) -> Self {
-        let mut curves = BTreeMap::new();
-        for split in rows.iter().map(|row| row.split.as_str()) {
-            for name in names {
-                let key = format!("{split}/{name}");
-                curves.entry(key).or_insert_with(|| metrics::series(rows, split, name));
-            }
-        }
-        curves.retain(|_, curve| !curve.is_empty());
-        RunNumbers { curves }
-    }
-
-    /// The curve of the trainer's own steps.
-    pub fn train(&self, name: &str) -> Option<&[(u64, f64)]> {
-        self.curves.get(&format!("{TRAIN}/{name}")).map(Vec::as_slice)
-    }
-}
-
 impl PreferenceRun {
     fn new(rows: &[MetricsRow]) -> Result<Self> {
         let mut held_out = BTreeMap::new();
@@ -194,8 +165,4 @@ impl PreferenceRun {
         }
         Ok(PreferenceRun { run: RunNumbers::new(rows, &["loss", "accuracy", "margin"]), held_out })
     }
-}
-
-fn rows(run: &Path) -> Result<Vec<MetricsRow>> {
-    Ok(metrics::read(&run.join(names::METRICS))?)
 }

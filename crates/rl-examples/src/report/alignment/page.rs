@@ -6,12 +6,11 @@ use rl_track::html::Report;
 use super::charts;
 use super::config::ReportConfig;
 use super::numbers::{Comparison, Numbers, PreferenceRun, StageNumbers};
+use crate::report::runs::{self, Column};
 use crate::report::words::{interval, p_value, percent, percent_interval, signed, unbroken};
 
 /// Transcripts per stage.
 const TRANSCRIPTS: usize = 6;
-/// Steps at either end of a run over which its curves are averaged for the table.
-const END_STEPS: usize = 5;
 
 /// The whole page.
 pub(super) fn page(config: &ReportConfig, evaluation: &Summary, numbers: &Numbers) -> Report {
@@ -46,7 +45,7 @@ pub(super) fn page(config: &ReportConfig, evaluation: &Summary, numbers: &Number
     figure(&mut report, "rl-length", "Mean length of the step's answers.");
     reinforcement(&mut report, numbers);
     transcripts(&mut report, config, evaluation);
-    provenance(&mut report, numbers);
+    runs::provenance(&mut report, &numbers.provenance, &numbers.timing);
     report
 }
 
@@ -136,32 +135,17 @@ fn preferences(report: &mut Report, numbers: &Numbers) {
 }
 
 fn reinforcement(report: &mut Report, numbers: &Numbers) {
-    let names = [
-        ("reward_mean", 3),
-        ("success_rate", 3),
-        ("ref_kl", 4),
-        ("response_tokens_per_turn", 1),
-        ("truncated_fraction", 3),
-        ("zero_advantage_fraction", 3),
-        ("grad_norm", 3),
+    let columns = [
+        Column::new("reward", "reward_mean", 3),
+        Column::new("obeyed", "success_rate", 3),
+        Column::new("KL", "ref_kl", 4),
+        Column::new("tokens", "response_tokens_per_turn", 1),
+        Column::new("cut off", "truncated_fraction", 3),
+        Column::new("advantage 0", "zero_advantage_fraction", 3),
+        Column::new("gradient norm", "grad_norm", 3),
     ];
-    let mut rows = Vec::new();
-    for (label, run) in &numbers.rl {
-        for (when, is_end) in [("first steps", false), ("last steps", true)] {
-            let cell = |(name, digits): (&str, usize)| {
-                let Some(curve) = run.train(name) else { return "–".to_owned() };
-                let count = END_STEPS.min(curve.len());
-                let part = if is_end { &curve[curve.len() - count..] } else { &curve[..count] };
-                let mean = part.iter().map(|(_, value)| value).sum::<f64>() / count as f64;
-                format!("{mean:.digits$}")
-            };
-            rows.push([vec![label.clone(), when.to_owned()], names.map(cell).into()].concat());
-        }
-    }
-    let headers = ["run", "mean over", "reward", "obeyed", "KL", "tokens", "cut off", "advantage 0", "gradient norm"];
-    report.table(&headers, &rows);
-    report
-        .note(&format!("Means over the first and the last {END_STEPS} steps; obedience of sampled training answers."));
+    runs::table(report, numbers.rl.iter().map(|(label, run)| (label.as_str(), run)), &columns);
+    report.note("Obedience is that of sampled training answers.");
 }
 
 fn transcripts(report: &mut Report, config: &ReportConfig, evaluation: &Summary) {
@@ -178,22 +162,6 @@ fn transcripts(report: &mut Report, config: &ReportConfig, evaluation: &Summary)
             report.transcript(&format!("task {}: {outcome}", transcript.task), &turns);
         }
     }
-}
-
-fn provenance(report: &mut Report, numbers: &Numbers) {
-    report.heading("Provenance");
-    let mut rows = Vec::new();
-    for (run, provenance) in &numbers.provenance {
-        rows.extend(provenance.seeds.iter().map(|(name, seed)| vec![run.clone(), name.clone(), seed.to_string()]));
-        rows.extend(provenance.inputs.iter().map(|(name, hash)| vec![run.clone(), name.clone(), hash.clone()]));
-    }
-    rows.extend(
-        numbers
-            .timing
-            .iter()
-            .map(|(run, seconds)| vec![run.clone(), "seconds in steps".into(), format!("{seconds:.0}")]),
-    );
-    report.table(&["run", "what", "value"], &rows);
 }
 
 /// One line per stage for the terminal.
