@@ -97,23 +97,35 @@ pub fn to_toml<T: Serialize>(config: &T) -> Result<String> {
 /// A key at which two tables differ, with both values (`None` where the key is missing).
 pub(crate) type KeyDifference = (String, Option<String>, Option<String>);
 
-/// The keys at which two tables differ, in the order of the left one.
+/// The keys at which two tables differ, in the order of the left one. Lists of tables of equal length are gone through item by
+/// item, `splits[1].name`; other lists differ as a whole.
 pub(crate) fn differences(left: &Table, right: &Table) -> Vec<KeyDifference> {
     let mut found = Vec::new();
     let extra = right.keys().filter(|key| !left.contains_key(*key));
     for key in left.keys().chain(extra) {
-        match (left.get(key), right.get(key)) {
-            (Some(Value::Table(left)), Some(Value::Table(right))) => {
-                let inner = differences(left, right).into_iter();
-                found.extend(inner.map(|(inner, left, right)| (format!("{key}.{inner}"), left, right)));
-            }
-            (left, right) if left != right => {
-                found.push((key.clone(), left.map(Value::to_string), right.map(Value::to_string)));
-            }
-            _ => {}
-        }
+        value_differences(key, left.get(key), right.get(key), &mut found);
     }
     found
+}
+
+fn value_differences(key: &str, left: Option<&Value>, right: Option<&Value>, found: &mut Vec<KeyDifference>) {
+    match (left, right) {
+        (Some(Value::Table(left)), Some(Value::Table(right))) => {
+            let inner = differences(left, right).into_iter();
+            found.extend(inner.map(|(inner, left, right)| (format!("{key}.{inner}"), left, right)));
+        }
+        (Some(Value::Array(left)), Some(Value::Array(right)))
+            if left.len() == right.len() && left.iter().chain(right).all(Value::is_table) =>
+        {
+            for (index, (left, right)) in left.iter().zip(right).enumerate() {
+                value_differences(&format!("{key}[{index}]"), Some(left), Some(right), found);
+            }
+        }
+        _ if left != right => {
+            found.push((key.to_owned(), left.map(Value::to_string), right.map(Value::to_string)));
+        }
+        _ => {}
+    }
 }
 
 /// `a.b=VALUE`, split.

@@ -1,5 +1,6 @@
 //! Opening, resuming and refusing run folders.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -64,6 +65,18 @@ fn a_resume_needs_the_same_config_seeds_and_inputs() {
     assert!(error.contains("seed `train` was 1 when the run started, now it is 2"), "{error}");
     let error = Run::open(folder.path(), &CONFIG, manifest().input("more", "bb")).unwrap_err().to_string();
     assert!(error.contains("input `more` was nothing when the run started, now it is bb"), "{error}");
+}
+
+#[test]
+fn a_changed_item_of_a_list_is_named_by_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |splits: [u64; 2]| {
+        let splits = splits.map(|problems| BTreeMap::from([("problems", problems)]));
+        BTreeMap::from([("splits", splits)])
+    };
+    drop(Run::open(folder.path(), &config([4, 6]), manifest()).unwrap());
+    let error = Run::open(folder.path(), &config([4, 7]), manifest()).unwrap_err().to_string();
+    assert!(error.contains("started with `splits[1].problems` = 6, now it is 7"), "{error}");
 }
 
 #[test]
