@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rl_models::ChatModel;
-use rl_torch::parse_device;
+use rl_torch::{keep_freed_memory, parse_device};
 use rl_track::{Manifest, Progress, Run, atomic::write_atomically};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,7 @@ impl Summary {
 /// Config, model and file errors; results of finished models stay and are not computed again.
 pub fn evaluate(config: &EvaluationConfig, scorer: Option<&dyn AnswerScorer>, progress: &Progress) -> Result<Summary> {
     let protocol = Protocol::new(config, scorer)?;
+    keep_freed_memory();
     let device = parse_device(&config.device)?;
     let models = models(config)?;
     let mut manifest = Manifest::new().seed("seed", config.seed);

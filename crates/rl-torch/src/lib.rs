@@ -2,7 +2,7 @@
 //!
 //! Here: choosing a device (with CUDA opened at run time), settings of the process, fused AdamW with a state that can be
 //! saved, operations over many tensors, gradient norms and clipping, attention over sequences laid end to end, graph
-//! nodes written in Rust and activation checkpointing, CPU kernels, memory in use, and read-only file maps. This is the
+//! nodes written in Rust and activation checkpointing, CPU kernels, memory in use and freed, and read-only file maps. This is the
 //! only crate of the workspace with C++ and with `unsafe` code.
 //! Deliberately absent: models, files' meanings, training loops.
 #![allow(unsafe_code)]
@@ -13,6 +13,7 @@ mod counting_allocator;
 pub mod error;
 mod ffi;
 pub mod foreach;
+mod freed_memory;
 mod gradient;
 pub mod kernels;
 mod mapped_file;
@@ -23,6 +24,7 @@ mod settings;
 
 pub use counting_allocator::CountingAllocator;
 pub use error::{Error, Result};
+pub use freed_memory::keep_freed_memory;
 pub use gradient::{clip_grad_norm, grad_norm, zero_grad};
 pub use mapped_file::MappedFile;
 pub use memory::{MemoryReport, MemoryTracker, peak_resident_bytes};

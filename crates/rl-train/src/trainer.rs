@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use rl_torch::memory::accelerator_memory;
-use rl_torch::{parse_device, peak_resident_bytes};
+use rl_torch::{keep_freed_memory, parse_device, peak_resident_bytes};
 use rl_track::run::names;
 use rl_track::{Manifest, MetricsRow, Progress, Run, SampleWriter};
 use serde_json::Value;
@@ -145,6 +145,7 @@ impl<M: Method> Trainer<M> {
         build: impl FnOnce(&M::Config, Device, Option<&Saved>) -> Result<M>,
     ) -> Result<Self> {
         config.validate()?;
+        keep_freed_memory();
         let device = parse_device(config.device())?;
         check_memory(&config)?;
         let manifest = M::manifest(&config)?
