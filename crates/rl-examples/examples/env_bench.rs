@@ -1,4 +1,4 @@
-//! Measures resets and steps per second of any environment, on one core and on all.
+//! Measures resets, expert answers and steps per second of any environment, on one core and on all.
 //!
 //! `cargo run --release -p rl-examples --example env_bench -- general_points`
 
@@ -10,17 +10,18 @@ use clap::Parser;
 use rl_envs::Preset;
 use rl_examples::environments::{self, measure};
 
-/// Measures resets and steps per second of environments with their usual settings.
+/// Measures resets, examples and steps per second of environments with their usual settings.
 ///
-/// A step is judged on what an expert answers in half of the cases and, in the other half, on what it answers in another
-/// episode: the right form and nearly always the wrong content. With --json each line is an object.
+/// A reset makes an episode with its prompt; an example is a reset and the expert's answer to it; a step judges an answer and
+/// writes what comes next. At every point of an episode the expert's answer in another episode comes first (the right form and
+/// mostly the wrong content), and then, unless that was right, the expert's answer here. With --json each line is an object.
 #[derive(Parser)]
 #[command(after_help = environments::names_help())]
 struct Arguments {
     /// Which environments; without any, all.
     #[arg(value_name = "NAME")]
     names: Vec<Preset>,
-    /// Measuring time of each number.
+    /// Measuring time of each number; an environment takes eight times as long.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
     /// Prints JSON Lines.
