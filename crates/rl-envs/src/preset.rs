@@ -71,6 +71,23 @@ impl Preset {
         }
     }
 
+    /// What it is, in a few words.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Preset::GeneralPoints => "four cards to 24, face cards count 10",
+            Preset::GeneralPointsShifted => "the same, face cards count 11, 12 and 13",
+            Preset::GeneralPointsVision => "the same as the first, the cards are in a picture",
+            Preset::GeneralPointsLarge => "six cards to 100",
+            Preset::MatrixRank => "the rank of a matrix",
+            Preset::MatrixDeterminant => "the determinant of a matrix",
+            Preset::Instructions => "short instructions with a checkable demand",
+            Preset::Virl => "a walk through a city, turns by the compass",
+            Preset::VirlShifted => "the same, turns by the side",
+            Preset::Igsm => "word problems of 15 to 20 operations",
+            Preset::IgsmModular => "word problems of at most 15 operations, modulo 23",
+        }
+    }
+
     /// Its settings.
     pub fn config(self) -> EnvironmentConfig {
         let cards = GeneralPointsConfig::default;

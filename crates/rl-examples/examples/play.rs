@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p rl-examples --example play -- general_points --seed 42 --index 0`
 
-use std::io::{BufRead, stdin};
+use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,11 +11,19 @@ use clap::Parser;
 use rl_envs::{Environment, EnvironmentConfig, Preset};
 use rl_examples::environments;
 
+const EXAMPLES: &str = r#"  play general_points                       then type {"formula": "4*6=24"} or whatever you find
+  play virl --expert --index 7              the eighth walk, with a right answer to copy at every point
+  play general_points_vision --picture cards.png
+  play --config environment.toml --set max_attempts=1
+                                            a file that says: name = "general_points"
+  echo '{"answer": 2}' | play matrix_rank   from a script; the end of the input ends the program"#;
+
 /// Plays any environment at a terminal.
 ///
-/// A line is a response; a line that ends with a backslash goes on in the next. An empty input ends the game.
+/// A line is a response, an empty one too; a line that ends with a backslash goes on in the next. The end of the input
+/// (Ctrl-D) ends the program.
 #[derive(Parser)]
-#[command(after_help = environments::names_help())]
+#[command(after_help = environments::names_help(EXAMPLES))]
 struct Arguments {
     /// Which environment, with its usual settings.
     #[arg(value_name = "NAME", default_value = "general_points")]
@@ -54,6 +62,7 @@ fn run() -> Result<()> {
         None => arguments.name.config(),
     };
     let mut environment = config.build()?;
+    let at_terminal = stdin().is_terminal();
     let mut lines = stdin().lock().lines();
     for index in arguments.index.. {
         println!("=== {} (seed {}, index {index}) ===", environment.name(), arguments.seed);
@@ -66,18 +75,26 @@ fn run() -> Result<()> {
         }
         loop {
             if arguments.info {
-                println!("(info: {:#})", environment.info());
+                println!("(info:\n{})", environments::info_lines(environment.as_ref()));
             }
             if let Some(answer) = environment.expert().filter(|_| arguments.expert) {
                 println!("(expert: {answer})");
             }
+            if at_terminal {
+                print!("> ");
+                stdout().flush().context("cannot write to the terminal")?;
+            }
             let Some(response) = environments::read_response(&mut lines)? else { return Ok(()) };
             let step = environment.step(&response)?;
-            println!("-> {} (reward {}, success {})", step.outcome, step.reward, step.success);
-            match step.feedback {
-                Some(feedback) => println!("[{:?}] {}", feedback.role, feedback.content),
-                None => break println!("-> {}", if step.terminated { "terminated" } else { "truncated" }),
+            println!("-> {} (reward {})", step.outcome, step.reward);
+            let Some(feedback) = step.feedback else {
+                let end = if step.terminated { "terminated" } else { "truncated" };
+                break println!("-> {end}, {}", if step.success { "solved" } else { "not solved" });
+            };
+            if environment.starts_over() {
+                println!("-> on to a conversation of its own");
             }
+            println!("[{:?}] {}", feedback.role, feedback.content);
         }
     }
     Ok(())

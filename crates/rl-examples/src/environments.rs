@@ -13,9 +13,21 @@ use serde::Serialize;
 const EPISODES: u64 = 2048;
 const SEED: u64 = 1;
 
-/// What `--help` says of names.
-pub fn names_help() -> String {
-    format!("Names: {}.", Preset::ALL.iter().map(|preset| preset.name()).collect::<Vec<_>>().join(", "))
+/// What `--help` says of names, before `examples`.
+pub fn names_help(examples: &str) -> String {
+    let names: Vec<String> =
+        Preset::ALL.iter().map(|preset| format!("  {:24}{}", preset.name(), preset.summary())).collect();
+    format!("Names:\n{}\n\nExamples:\n{examples}", names.join("\n"))
+}
+
+/// What stands behind the scenes, a line per key.
+pub fn info_lines(environment: &dyn Environment) -> String {
+    match environment.info() {
+        serde_json::Value::Object(info) => {
+            info.iter().map(|(key, value)| format!("  {key}: {value}\n")).collect::<String>()
+        }
+        other => format!("  {other}\n"),
+    }
 }
 
 /// A response of one or more lines; `None` at the end of the input.

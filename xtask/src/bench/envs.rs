@@ -1,7 +1,6 @@
 //! `cargo xtask bench envs`: resets, examples and steps per second of the environments, beside the same tasks in plain
 //! Python.
 
-use std::fmt::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -82,38 +81,35 @@ fn speeds(mut command: Command) -> Result<Vec<Speed>> {
 }
 
 fn page(machine: &Machine, ours: &[Speed], peers: &[Speed]) -> String {
-    let mut page = format!(
-        "# Speed of the environments\n\nMade by `cargo xtask bench envs` on {}, {} cores. {EXPLANATION}\n\n",
-        machine.cpu, machine.cores
-    );
+    let mut lines = vec![
+        "# Speed of the environments\n".to_string(),
+        format!("Made by `cargo xtask bench envs` on {}, {} cores. {EXPLANATION}\n", machine.cpu, machine.cores),
+        "| environment | cores | resets/s | examples/s | steps/s | aim on one core |".into(),
+        "| --- | --: | --: | --: | --: | --- |".into(),
+    ];
     let numbers = |Rates { resets, examples, steps }: Rates| format!("{resets:.0} | {examples:.0} | {steps:.0}");
-    // Writing to a String cannot fail.
-    let mut line = |text: String| drop(writeln!(page, "{text}"));
-    line("| environment | cores | resets/s | examples/s | steps/s | aim on one core |".into());
-    line("| --- | --: | --: | --: | --: | --- |".into());
-    for speed in ours {
-        let name = &speed.environment;
-        line(format!("| {name} | 1 | {} | {} |", numbers(speed.one_core), judged(name, speed.one_core)));
-        line(format!("| {name} | {} | {} | |", speed.cores, numbers(speed.all_cores)));
+    for Speed { environment, cores, one_core, all_cores } in ours {
+        let aim = judged(environment, *one_core);
+        lines.push(format!("| {environment} | 1 | {} | {aim} |", numbers(*one_core)));
+        lines.push(format!("| {environment} | {cores} | {} | |", numbers(*all_cores)));
     }
     if !peers.is_empty() {
-        line("\n## Beside plain Python\n\nTimes faster is ours divided by Python's.\n".into());
-        line("| environment | cores | Python resets/s | Python examples/s | Python steps/s | times faster |".into());
-        line("| --- | --: | --: | --: | --: | --- |".into());
+        lines.extend([
+            "\n## Beside plain Python\n\nTimes faster is ours divided by Python's.\n".into(),
+            "| environment | cores | Python resets/s | Python examples/s | Python steps/s | times faster |".into(),
+            "| --- | --: | --: | --: | --: | --- |".into(),
+        ]);
     }
     for peer in peers {
         let Some(own) = ours.iter().find(|own| own.environment == peer.environment) else { continue };
         for (cores, own, theirs) in [(1, own.one_core, peer.one_core), (peer.cores, own.all_cores, peer.all_cores)] {
-            let times = format!(
-                "{:.0}, {:.0} and {:.0}",
-                own.resets / theirs.resets,
-                own.examples / theirs.examples,
-                own.steps / theirs.steps
-            );
-            line(format!("| {} | {cores} | {} | {times} |", peer.environment, numbers(theirs)));
+            let times = [own.resets / theirs.resets, own.examples / theirs.examples, own.steps / theirs.steps];
+            let [resets, examples, steps] = times.map(|times| format!("{times:.0}"));
+            let times = format!("{resets}, {examples} and {steps}");
+            lines.push(format!("| {} | {cores} | {} | {times} |", peer.environment, numbers(theirs)));
         }
     }
-    page
+    lines.join("\n") + "\n"
 }
 
 /// What is asked of an environment, and whether it does it.
