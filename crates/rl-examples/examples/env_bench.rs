@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(value_name = "NAME")]
     names: Vec<Preset>,
     /// Measuring time of each number; an environment takes eight times as long.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, allow_negative_numbers = true)]
     seconds: f64,
     /// Prints JSON Lines.
     #[arg(long)]

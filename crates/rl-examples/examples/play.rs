@@ -2,11 +2,11 @@
 //!
 //! `cargo run --release -p rl-examples --example play -- general_points --seed 42 --index 0`
 
-use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
+use std::io::{BufRead, Error, ErrorKind, IsTerminal, Write, stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use rl_envs::{Environment, EnvironmentConfig, Preset};
 use rl_examples::environments;
@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "name")]
     config: Option<PathBuf>,
     /// Changes one value of the file before it is read; may be given often.
-    #[arg(long, value_name = "KEY=VALUE", requires = "config")]
+    #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Seed of the episode.
     #[arg(long, default_value_t = 0)]
@@ -52,49 +52,66 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    rl_examples::exit_code(run())
+    match run() {
+        // Who reads the output has enough of it, as `head` does.
+        Err(error) if error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
+        result => rl_examples::exit_code(result),
+    }
 }
 
 fn run() -> Result<()> {
     let arguments = Arguments::parse();
     let config: EnvironmentConfig = match &arguments.config {
         Some(file) => rl_track::config::load(file, &arguments.set)?,
-        None => arguments.name.config(),
+        None => {
+            ensure!(arguments.set.is_empty(), "--set changes a file of settings; say which with --config");
+            arguments.name.config()
+        }
     };
     let mut environment = config.build()?;
     let at_terminal = stdin().is_terminal();
-    let mut lines = stdin().lock().lines();
-    for index in arguments.index.. {
-        println!("=== {} (seed {}, index {index}) ===", environment.name(), arguments.seed);
+    let (mut lines, mut out) = (stdin().lock().lines(), stdout().lock());
+    for index in arguments.index..=u64::MAX {
+        writeln!(out, "=== {} (seed {}, index {index}) ===", environment.name(), arguments.seed)?;
         for message in environment.reset(arguments.seed, index)?.messages {
-            println!("[{:?}] {}", message.role, message.content);
+            writeln!(out, "[{:?}] {}", message.role, message.content)?;
         }
-        if let (Some(file), Some(picture)) = (&arguments.picture, environment.picture()) {
+        if let Some(file) = &arguments.picture {
+            let picture = environment.picture();
+            let picture = picture.with_context(|| format!("--picture: {} shows none", environment.name()))?;
             std::fs::write(file, picture.png()).with_context(|| format!("cannot write {}", file.display()))?;
-            println!("(picture: {})", file.display());
+            writeln!(out, "(picture: {})", file.display())?;
         }
         loop {
             if arguments.info {
-                println!("(info:\n{})", environments::info_lines(environment.as_ref()));
+                writeln!(out, "(info:\n{})", environments::info_lines(environment.as_ref()))?;
             }
             if let Some(answer) = environment.expert().filter(|_| arguments.expert) {
-                println!("(expert: {answer})");
+                writeln!(out, "(expert: {answer})")?;
             }
             if at_terminal {
-                print!("> ");
-                stdout().flush().context("cannot write to the terminal")?;
+                write!(out, "> ")?;
+                out.flush()?;
             }
-            let Some(response) = environments::read_response(&mut lines)? else { return Ok(()) };
+            let Some(response) = environments::read_response(&mut lines)? else {
+                if at_terminal {
+                    writeln!(out)?;
+                }
+                return Ok(());
+            };
             let step = environment.step(&response)?;
-            println!("-> {} (reward {})", step.outcome, step.reward);
+            writeln!(out, "-> {} (reward {})", step.outcome, step.reward)?;
             let Some(feedback) = step.feedback else {
                 let end = if step.terminated { "terminated" } else { "truncated" };
-                break println!("-> {end}, {}", if step.success { "solved" } else { "not solved" });
+                writeln!(out, "-> {end}, {}", if step.success { "solved" } else { "not solved" })?;
+                break;
             };
             if environment.starts_over() {
-                println!("-> on to a conversation of its own");
+                writeln!(out, "-> on to a conversation of its own")?;
             }
-            println!("[{:?}] {}", feedback.role, feedback.content);
+            writeln!(out, "[{:?}] {}", feedback.role, feedback.content)?;
         }
     }
     Ok(())
