@@ -1,244 +1,117 @@
-"""Resets and graded answers per second of GeneralPoints in plain Python, in the way the task is usually written there.
+"""Resets, examples and graded answers per second of the environments in plain Python.
 
     python3 envs.py --seconds 2
 
 Needs nothing but Python. Prints one line of JSON per environment, with the names that `env_bench --json` of rl-examples
-uses. A reset draws a hand until it has a solution (looked up, once found out) and writes the prompt. A step reads the
-answer, checks characters, grammar and numbers, evaluates with fractions, and writes the feedback of a failed attempt.
-Deliberately absent: the prefix hint of a wrong total, legacy switches, pictures.
+uses and measured in its way: a reset makes an episode and its prompt, an example is a reset and the expert's answer, steps
+are timed without the resets between them. At every point of an episode the expert's answer in another episode comes first,
+and then, unless that was right, the one that is right there. All cores are one process each.
 """
 
 import argparse
-import functools
-import itertools
+import concurrent.futures
 import json
-import random
-import re
+import os
 import time
-from fractions import Fraction
 
-TARGET = 24
+from envs_general_points import GeneralPoints
+from envs_igsm import Igsm, check
+from envs_virl import Walk
+
 EPISODES = 512
-PROMPT = (
-    "[Task]\nYou are an expert player of the 24 points game. You are dealt four cards. The face cards J, Q and K all count "
-    "as 10. Use every card exactly once and find a formula that evaluates to 24, written with the numbers of the cards and "
-    "the symbols '+', '-', '*', '/', '(', ')' and '='.\n\n[Input]\nCards: {cards}\n\n[Output]\nAnswer with one object of this "
-    'form:\n{{\n  "cards": [the cards you were dealt],\n  "number": [the value of each card, four in all],\n  "formula": "an '
-    'equation that equals 24",\n}}'
-)
-PLAIN = ["", "A", "2", "3", "4", "5", "6", "7", "8", "9", "10", "J", "Q", "K"]
-TOKEN = re.compile(r"\d+|[-+*/()]")
-FORMULA = re.compile(r"""["']formula["']\s*:\s*"([^"\n]*)\"""")
+SEED = 1
+ENVIRONMENTS = {"general_points": GeneralPoints, "virl": Walk, "igsm": Igsm}
 
 
-@functools.cache
-def values_of(numbers):
-    """Every value of an expression over the sorted numbers, each with one formula."""
-    if len(numbers) == 1:
-        return {Fraction(numbers[0]): str(numbers[0])}
-    found = {}
-    places = range(len(numbers))
-    for size in range(1, len(numbers)):
-        for left in itertools.combinations(places, size):
-            a_side = values_of(tuple(numbers[i] for i in left))
-            b_side = values_of(tuple(numbers[i] for i in places if i not in left))
-            for (a, a_text), (b, b_text) in itertools.product(a_side.items(), b_side.items()):
-                found.setdefault(a + b, f"({a_text}+{b_text})")
-                found.setdefault(a - b, f"({a_text}-{b_text})")
-                found.setdefault(a * b, f"({a_text}*{b_text})")
-                if b:
-                    found.setdefault(a / b, f"({a_text}/{b_text})")
-    return found
+def right_answers(game, index):
+    """What the expert says from the start of an episode to its end."""
+    game.reset(SEED, index)
+    answers, ended = [], False
+    while not ended:
+        answers.append(game.expert())
+        _, success, _, ended, moved = game.step(answers[-1])
+        # What the expert says must be judged as right, or nothing was measured.
+        assert success if ended else moved, (index, answers)
+    return answers
 
 
-@functools.cache
-def solution(numbers):
-    """A formula over the sorted numbers that makes the target, or None."""
-    return values_of(numbers).get(Fraction(TARGET))
+class Timer:
+    """Adds up the time of steps; what reading the clock costs is taken off."""
+
+    def __init__(self):
+        self.spent, self.count, readings = 0.0, 0, 1000
+        begin = time.perf_counter()
+        for _ in range(readings):
+            time.perf_counter()
+        self.clock = (time.perf_counter() - begin) / readings
+
+    def step(self, game, answer):
+        begin = time.perf_counter()
+        judged = game.step(answer)
+        self.spent += time.perf_counter() - begin - self.clock
+        self.count += 1
+        return judged
 
 
-class Fault(Exception):
-    """A formula without a value."""
-
-
-def evaluate(tokens):
-    """The value by recursive descent."""
-    position = 0
-
-    def peek():
-        return tokens[position] if position < len(tokens) else None
-
-    def operand():
-        nonlocal position
-        token = peek()
-        position += 1
-        if token == "(":
-            value = total()
-            if peek() != ")":
-                raise Fault
-            position += 1
-            return value
-        if token is None or not token.isdigit():
-            raise Fault
-        return Fraction(int(token))
-
-    def product():
-        nonlocal position
-        value = operand()
-        while peek() in ("*", "/"):
-            operator = tokens[position]
-            position += 1
-            other = operand()
-            if operator == "/" and not other:
-                raise Fault
-            value = value * other if operator == "*" else value / other
-        return value
-
-    def total():
-        nonlocal position
-        value = product()
-        while peek() in ("+", "-"):
-            operator = tokens[position]
-            position += 1
-            other = product()
-            value = value + other if operator == "+" else value - other
-        return value
-
-    value = total()
-    if position < len(tokens):
-        raise Fault
-    return value
-
-
-class GeneralPoints:
-    """One game at a time, with the rewards added up."""
-
-    def reset(self, seed, index):
-        draw = random.Random(f"{seed}/{index}")
-        while True:
-            ranks = [draw.randint(1, 13) for _ in range(4)]
-            self.numbers = [min(rank, 10) for rank in ranks]
-            if solution(tuple(sorted(self.numbers))) is not None:
-                break
-        self.suits = [draw.choice("HSDC") for _ in ranks]
-        self.cards = [PLAIN[rank] for rank in ranks]
-        self.attempts = 5
-        return PROMPT.format(cards=json.dumps(self.cards))
-
-    def step(self, response):
-        self.attempts -= 1
-        reward, reasons = self.grade(response)
-        success = reward == 5
-        feedback = None
-        if not success and self.attempts:
-            feedback = f"That answer failed: {', '.join(reasons)}. Please try again."
-        return reward, success, feedback
-
-    def grade(self, response):
-        try:
-            formula = json.loads(response).get("formula")
-        except (ValueError, AttributeError):
-            match = FORMULA.search(response)
-            formula = match.group(1) if match else None
-        if not isinstance(formula, str):
-            return -3, ["no formula was found"]
-        formula = formula.split("=")[0]
-        tokens = TOKEN.findall(formula)
-        if "".join(tokens) != formula:
-            return -3, ["the formula has illegal characters"]
-        reward, reasons = self.grammar(tokens)
-        left = list(self.numbers)
-        foreign = []
-        for token in tokens:
-            if token.isdigit():
-                if int(token) in left:
-                    left.remove(int(token))
-                else:
-                    foreign.append(token)
-        if foreign:
-            reward -= 2
-            reasons.append(f"these numbers are not in the hand: {foreign}")
-        if left:
-            reward -= 2
-            reasons.append(f"these numbers are not used: {left}")
-        if reward:
-            return reward, reasons
-        try:
-            if evaluate(tokens) == TARGET:
-                return 5, ["the formula is correct"]
-        except Fault:
-            pass
-        return -1, ["the formula does not equal 24"]
-
-    @staticmethod
-    def grammar(tokens):
-        reward, reasons, depth, previous = 0, [], 0, None
-        for token in tokens:
-            after_value = previous is not None and (previous.isdigit() or previous == ")")
-            if token.isdigit() or token == "(":
-                wrong = after_value
-                depth += token == "(" and not after_value
-            else:
-                wrong = not after_value
-            if token == ")":
-                if depth:
-                    depth -= 1
-                else:
-                    reward -= 3
-                    reasons.append("a close bracket has no open bracket")
-            if wrong:
-                reward -= 3
-                reasons.append(f"invalid sequence at {token}")
-            previous = token
-        if depth:
-            reward -= 3 * depth
-            reasons.append("an open bracket is never closed")
-        return reward, reasons
-
-
-def answer_of(game):
-    formula = solution(tuple(sorted(game.numbers)))
-    cards, numbers = json.dumps(game.cards), json.dumps(game.numbers)
-    return f'{{\n  "cards": {cards},\n  "number": {numbers},\n  "formula": "{formula}={TARGET}",\n}}'
-
-
-def measure(game, seconds):
-    answers = []
-    for index in range(EPISODES):
-        game.reset(1, index)
-        answers.append(answer_of(game))
-
-    started, resets = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        for index in range(EPISODES):
-            game.reset(1, index)
-        resets += EPISODES
-    reset_speed = resets / (time.perf_counter() - started)
-
-    spent, steps, started, right = 0.0, 0, time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        for index in range(EPISODES):
-            game.reset(1, index)
-            now = time.perf_counter()
-            _, success, _ = game.step(answers[(index + 1) % EPISODES])
-            steps += 1
+def play(game, index, right, others, timer):
+    game.reset(SEED, index)
+    for point, answer in enumerate(right):
+        _, success, _, ended, moved = timer.step(game, others[point % len(others)])
+        if ended:
             if not success:
-                right += game.step(answers[index])[1]
-                steps += 1
-            else:
-                right += 1
-            spent += time.perf_counter() - now
-        # What a solution is must be judged as one, or nothing was measured.
-        assert right and right % EPISODES == 0, right
-    return {"resets_per_second": reset_speed, "steps_per_second": steps / spent}
+                game.reset(SEED, index)
+                for again in right[: point + 1]:
+                    timer.step(game, again)
+            return
+        if not moved and timer.step(game, answer)[3]:
+            return
+
+
+def per_second(seconds, one):
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        for index in range(EPISODES):
+            one(index)
+        count += EPISODES
+    return count / (time.perf_counter() - started)
+
+
+def measure(name, seconds):
+    game = ENVIRONMENTS[name]()
+    answers = [right_answers(game, index) for index in range(EPISODES)]
+
+    def example(index):
+        game.reset(SEED, index)
+        game.expert()
+
+    resets = per_second(seconds, lambda index: game.reset(SEED, index))
+    examples = per_second(seconds, example)
+    timer = Timer()
+    per_second(2 * seconds, lambda index: play(game, index, answers[index], answers[(index + 1) % EPISODES], timer))
+    return {
+        "resets_per_second": resets,
+        "examples_per_second": examples,
+        "steps_per_second": timer.count / timer.spent,
+    }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0, help="measuring time of each number")
-    seconds = parser.parse_args().seconds
-    for name, game in [("general_points", GeneralPoints())]:
-        print(json.dumps({"environment": name, **measure(game, seconds)}), flush=True)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which of %s; all" % ", ".join(ENVIRONMENTS))
+    parser.add_argument("--seconds", type=float, default=1.0, help="measuring time of each number")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in ENVIRONMENTS]
+    if unknown:
+        parser.error(f"no environment {unknown[0]}; there are {', '.join(ENVIRONMENTS)}")
+    check()
+    cores = os.cpu_count()
+    with concurrent.futures.ProcessPoolExecutor(cores) as pool:
+        for name in arguments.names or ENVIRONMENTS:
+            one = measure(name, arguments.seconds)
+            parts = list(pool.map(measure, [name] * cores, [arguments.seconds] * cores))
+            together = {rate: sum(part[rate] for part in parts) for rate in one}
+            line = {"environment": name, "cores": cores, "one_core": one, "all_cores": together}
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,14 @@
 """V-IRL in plain Python: the task as its published code plays it, in our own words, for the comparison of speeds.
 
-    python envs_virl.py [seconds]
-
-prints one line of JSON. Routes are made up once (a jittered grid, landmarks at most corners) and are not part of what is
-measured; a reset lays the rail of a route, a step reads an answer, grades it and writes the next prompt with the whole
-history, as the environment that this repository replaces does. Standard library alone.
+Routes are made up once (a jittered grid, landmarks at most corners) and are not part of what is measured; a reset lays the
+rail of a route, a step reads an answer, grades it and writes the next prompt with the whole history, as the environment that
+this repository replaces does. Standard library alone.
 """
 
 import json
 import math
 import random
 import re
-import sys
-import time
 
 RADIUS = 6371008.8
 COMPASS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
@@ -94,12 +90,14 @@ def make_route(draw):
 class Walk:
     """The environment under the absolute rule with two attempts per point."""
 
-    def __init__(self, routes, seed=42, pieces=5, drop_rate=0.5, attempts=2):
-        self.routes, self.draw = routes, random.Random(seed)
+    def __init__(self, num_routes=1000, pieces=5, drop_rate=0.5, attempts=2):
+        draw = random.Random(7)
+        self.routes = [make_route(draw) for _ in range(num_routes)]
         self.pieces, self.drop_rate, self.attempts = pieces, drop_rate, attempts
 
-    def reset(self):
-        route = self.draw.choice(self.routes)
+    def reset(self, seed, index):
+        draw = random.Random(f"{seed}/{index}")
+        route = draw.choice(self.routes)
         milestones = []
         for block in re.findall(r"\{(.*?)\}", route["milestone_info"], re.DOTALL):
             fields = {}
@@ -122,7 +120,7 @@ class Walk:
         for i, end in enumerate(route["geocode_list"]):
             if distance(here, end) > 5:
                 for j in range(1, self.pieces + 1):
-                    if self.draw.random() < self.drop_rate:
+                    if draw.random() < self.drop_rate:
                         continue
                     share = j / self.pieces
                     place = (here[0] + (end[0] - here[0]) * share, here[1] + (end[1] - here[1]) * share)
@@ -155,10 +153,10 @@ class Walk:
             self.observation(), self.sentences[sentence], action)
 
     def step(self, response):
-        """Reward, message for the next turn (None at the end) and whether the episode ended."""
+        """Reward, whether the walk is done, the next user turn, whether it ended, whether a point was left behind."""
         self.remaining -= 1
         if self.remaining < 0:
-            return -1.0, None, True
+            return -1.0, False, None, True, False
         found = {}
         try:
             found = json.loads(response)
@@ -170,37 +168,14 @@ class Walk:
         right = self.rail[self.at][1]
         if found.get("action") == right:
             if right == "stop()":
-                return 1.0, None, True
+                return 1.0, True, None, True, False
             self.past.append((self.observation(), right))
             self.at += 1
             self.remaining = self.attempts
-            return 1.0, self.prompt(), False
+            return 1.0, False, self.prompt(), False, True
         claims = "intersection" in str(found.get("current observation"))
         is_there = "intersection" in self.observation()
         reward = -1.5 if claims != is_there else -1.0
         reason = ("you are at an intersection" if is_there else "you are not at an intersection") if reward < -1 else "wrong"
-        return reward, "That answer failed: %s. Please try again with one object of this form:\n%s" % (reason, SKELETON), False
-
-
-def steps_per_second(seconds=2.0):
-    """Steps per second of whole walks by the expert on one core, resets included and the writing of its answers excluded."""
-    draw = random.Random(7)
-    walk = Walk([make_route(draw) for _ in range(1000)])
-    steps, spent = 0, 0.0
-    while spent < seconds:
-        begin = time.perf_counter()
-        walk.reset()
-        spent += time.perf_counter() - begin
-        ended = False
-        while not ended:
-            answer = walk.expert()
-            begin = time.perf_counter()
-            _, _, ended = walk.step(answer)
-            spent += time.perf_counter() - begin
-            steps += 1
-    return steps / spent
-
-
-if __name__ == "__main__":
-    rate = steps_per_second(float(sys.argv[1]) if len(sys.argv) > 1 else 2.0)
-    print(json.dumps({"environment": "virl", "steps_per_second": rate, "python": sys.version.split()[0]}))
+        feedback = "That answer failed: %s. Please try again with one object of this form:\n%s" % (reason, SKELETON)
+        return reward, False, feedback, False, False

@@ -1,11 +1,8 @@
 //! Text in, text out: an [`Environment`] is reset to an episode named by (seed, index) and stepped with the raw
-//! response of a policy. [`general_points`] is the card game, [`virl`] the walk through a city, [`instructions`] are demands
-//! on the form of an answer; [`vector`] runs many environments at once.
-//! response of a policy. [`general_points`] is the card game, [`matrix_tasks`] ask for one number, [`instructions`] are
-//! demands on the form of an answer; [`vector`] runs many environments at once, [`wrappers`] change how an episode is
-//! stopped, paid or recorded, and [`check`] holds any environment to the laws of the contract.
-//! response of a policy. [`general_points`] is the card game, [`instructions`] are demands on the form of an answer,
-//! [`igsm`] are word problems over dependency graphs; [`vector`] runs many environments at once.
+//! response of a policy. [`general_points`] is the card game, [`virl`] the walk through a city, [`igsm`] are word problems
+//! over dependency graphs, [`matrix_tasks`] ask for one number, [`instructions`] are demands on the form of an answer.
+//! [`vector`] runs many environments at once, [`wrappers`] change how an episode is stopped, paid or recorded, and
+//! [`check`] holds any environment to the laws of the contract.
 //!
 #![doc = include_str!("../README.md")]
 

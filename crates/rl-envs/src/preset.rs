@@ -6,8 +6,10 @@ use std::str::FromStr;
 use crate::environment_config::EnvironmentConfig;
 use crate::error::{Error, Result};
 use crate::general_points::{GeneralPointsConfig, SuitPool, VisionConfig};
+use crate::igsm::{self, Extraction, IgsmConfig, ProblemConfig};
 use crate::instructions::{ConstraintKind, InstructionsConfig, PromptConfig, RewardTable, Split};
 use crate::matrix_tasks::MatrixTasksConfig;
+use crate::virl::VirlConfig;
 
 /// An environment with usual settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +28,14 @@ pub enum Preset {
     MatrixDeterminant,
     /// Short instructions with a checkable demand, of every kind.
     Instructions,
+    /// A walk through a city, turns named by the compass.
+    Virl,
+    /// The same with turns named by the side.
+    VirlShifted,
+    /// Word problems of 15 to 20 operations.
+    Igsm,
+    /// Word problems of at most 15 operations in the way of the original benchmark, modulo 23.
+    IgsmModular,
 }
 
 impl Preset {
@@ -38,6 +48,10 @@ impl Preset {
         Preset::MatrixRank,
         Preset::MatrixDeterminant,
         Preset::Instructions,
+        Preset::Virl,
+        Preset::VirlShifted,
+        Preset::Igsm,
+        Preset::IgsmModular,
     ];
 
     /// Name on the command line.
@@ -50,12 +64,37 @@ impl Preset {
             Preset::MatrixRank => "matrix_rank",
             Preset::MatrixDeterminant => "matrix_determinant",
             Preset::Instructions => "instructions",
+            Preset::Virl => "virl",
+            Preset::VirlShifted => "virl_shifted",
+            Preset::Igsm => "igsm",
+            Preset::IgsmModular => "igsm_modular",
+        }
+    }
+
+    /// What it is, in a few words.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Preset::GeneralPoints => "four cards to 24, face cards count 10",
+            Preset::GeneralPointsShifted => "the same, face cards count 11, 12 and 13",
+            Preset::GeneralPointsVision => "the same as the first, the cards are in a picture",
+            Preset::GeneralPointsLarge => "six cards to 100",
+            Preset::MatrixRank => "the rank of a matrix",
+            Preset::MatrixDeterminant => "the determinant of a matrix",
+            Preset::Instructions => "short instructions with a checkable demand",
+            Preset::Virl => "a walk through a city, turns by the compass",
+            Preset::VirlShifted => "the same, turns by the side",
+            Preset::Igsm => "word problems of 15 to 20 operations",
+            Preset::IgsmModular => "word problems of at most 15 operations, modulo 23",
         }
     }
 
     /// Its settings.
     pub fn config(self) -> EnvironmentConfig {
         let cards = GeneralPointsConfig::default;
+        let word_problems = |problems| {
+            let reward = igsm::RewardTable::BINARY;
+            EnvironmentConfig::Igsm(IgsmConfig { problems, extraction: Extraction::Robust, reward })
+        };
         match self {
             Preset::GeneralPoints => EnvironmentConfig::GeneralPoints(cards()),
             Preset::GeneralPointsShifted => EnvironmentConfig::GeneralPoints(cards().rule_shifted()),
@@ -73,6 +112,10 @@ impl Preset {
                 prompts: PromptConfig { split: Split::Train, kinds: ConstraintKind::ALL.to_vec() },
                 reward: RewardTable::BINARY,
             }),
+            Preset::Virl => EnvironmentConfig::Virl(VirlConfig::default()),
+            Preset::VirlShifted => EnvironmentConfig::Virl(VirlConfig::default().rule_shifted()),
+            Preset::Igsm => word_problems(ProblemConfig::range(15, 20)),
+            Preset::IgsmModular => word_problems(ProblemConfig::original_medium()),
         }
     }
 }

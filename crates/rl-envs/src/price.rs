@@ -19,11 +19,16 @@ pub struct Prices {
 }
 
 /// How the reward of a step is made from prices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Combination {
     /// The price of the step's outcome.
     Single,
+    /// The price of the step's outcome, and for some responses `bonus` on top, whatever the outcome.
+    SingleAndBonus {
+        /// What is added.
+        bonus: f64,
+    },
     /// The sum of the prices of all that was found in the response: one price any number of times, each other at most
     /// twice.
     Sum,
@@ -41,6 +46,7 @@ impl Prices {
         let rest = reward - if truncated { self.truncation } else { 0.0 };
         match self.combination {
             Combination::Single => same(rest, price),
+            Combination::SingleAndBonus { bonus } => same(rest, price) || same(rest, price + bonus),
             Combination::Sum => {
                 let mut prices: Vec<f64> =
                     self.outcomes.iter().map(|&(_, price)| price).filter(|&p| p != 0.0).collect();
@@ -92,6 +98,12 @@ mod tests {
             ("form", false, f64::NAN, false),
         ] {
             assert_eq!(prices.explain(outcome, truncated, reward), expected, "{outcome} {truncated} {reward}");
+        }
+        prices.combination = Combination::SingleAndBonus { bonus: 0.5 };
+        for (truncated, reward, expected) in
+            [(false, -3.0, true), (true, -2.75, true), (false, -2.0, false), (false, -3.5, false)]
+        {
+            assert_eq!(prices.explain("form", truncated, reward), expected, "{truncated} {reward}");
         }
         prices.combination = Combination::Sum;
         for (reward, expected) in

@@ -47,7 +47,8 @@ between its two marks is yours to write; everything else is made anew.
 Examples:
   cargo xtask bench                                       everything
   cargo xtask bench decode --repeats 1                    a first look
-  cargo xtask bench envs                                  environments beside plain Python (a minute; docs/environments.md)
+  cargo xtask bench envs                                  environments beside plain Python (3 minutes; docs/environments.md)
+  cargo xtask bench envs --seconds 0.1                    the same, a first look
   cargo xtask bench trainers                              the trainers beside TRL's
   cargo xtask bench data --rows 10000                     chat data to batches, a first look; needs no libtorch
   cargo xtask bench --workload train --no-peer            ours only, against the peer's numbers of before
@@ -68,6 +69,9 @@ pub struct Bench {
     /// Conversations of the generated set that `data` reads.
     #[arg(long, default_value_t = ROWS, value_parser = clap::value_parser!(u32).range(1..))]
     pub rows: u32,
+    /// Seconds that each number of `envs` is measured for.
+    #[arg(long, default_value_t = 1.0)]
+    pub seconds: f64,
     /// Run ours only.
     #[arg(long)]
     pub no_peer: bool,
@@ -78,7 +82,7 @@ pub struct Bench {
     #[arg(long, value_name = "FOLDER", default_value = "docs")]
     pub out: PathBuf,
     /// Measure nothing; write the page and the picture from benchmarks.json.
-    #[arg(long, conflicts_with_all = ["named", "workload", "repeats", "threads", "rows", "no_peer", "python"])]
+    #[arg(long, conflicts_with_all = ["named", "workload", "repeats", "threads", "rows", "seconds", "no_peer", "python"])]
     pub render_only: bool,
 }
 
@@ -88,7 +92,7 @@ impl Bench {
         let workloads = self.workloads();
         if !self.render_only && (workloads.is_empty() || workloads.contains(&Workload::Envs)) {
             crate::setup::ensure(workspace)?;
-            envs::run(workspace, &out, self.python.as_deref(), !self.no_peer)?;
+            envs::run(workspace, &out, self.python.as_deref(), !self.no_peer, self.seconds)?;
             if !workloads.is_empty() && workloads.iter().all(|&workload| workload == Workload::Envs) {
                 return Ok(());
             }

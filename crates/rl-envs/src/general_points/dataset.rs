@@ -1,10 +1,8 @@
 //! Training files: expert answers and practice text, mixed in a fixed order.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use rayon::prelude::*;
-use rl_core::random::RandomKey;
 use serde::{Deserialize, Serialize};
 
 use super::answer::render_answer;
@@ -14,20 +12,12 @@ use super::expert::Expert;
 use super::practice::{arithmetic, card_values, retry};
 use super::prompt::Prompt;
 use super::solver;
+use crate::dataset::{Mixture, MixturePart};
 use crate::environment::Message;
 use crate::error::{Error, Result, ensure};
 
 /// A file of conversations, as read from `configs/make_dataset/*.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetConfig {
-    /// JSON Lines file to write.
-    pub out: PathBuf,
-    /// Seed of hands, solutions and order.
-    pub seed: u64,
-    /// What the file holds; the rows of all parts are shuffled together.
-    pub parts: Vec<DatasetPart>,
-}
+pub type DatasetConfig = Mixture<DatasetPart>;
 
 /// Rows of one kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,42 +79,26 @@ pub struct DatasetRow {
     pub values: Vec<u8>,
 }
 
-impl DatasetConfig {
-    /// Checks what types cannot.
-    ///
-    /// # Errors
-    /// [`crate::Error::Config`] naming the key, its value and its limit.
-    pub fn validate(&self) -> Result<()> {
-        let rows = self.parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.num_rows));
-        ensure(0 < rows, "parts", rows, "must hold at least one row")?;
-        for part in &self.parts {
-            part.environment.validate()?;
-            let text_alone = part.environment.vision.is_none();
-            ensure(text_alone, "environment.vision", "present", "rows hold text alone; leave it out")?;
-            let template = part.environment.template;
-            let fits = part.kind != RowKind::LegacyLoss || template == TemplateKind::Standard;
-            let limit = "legacy_loss rows are in the standard template";
-            ensure(fits, "environment.template", format!("{template:?}"), limit)?;
-        }
-        Ok(())
+impl MixturePart for DatasetPart {
+    type Row = DatasetRow;
+    const ORDER: &'static str = "general_points/dataset order";
+
+    fn size(&self) -> u64 {
+        self.num_rows
     }
 
-    /// All rows, in their final order; a function of the config alone.
-    ///
-    /// # Errors
-    /// When the config is invalid or a hand cannot be dealt.
-    pub fn rows(&self) -> Result<Vec<DatasetRow>> {
-        self.validate()?;
-        let mut rows = Vec::new();
-        for part in &self.parts {
-            rows.extend(part.rows(self.seed)?);
-        }
-        RandomKey::new(self.seed, "general_points/dataset order").shuffle(&mut rows);
-        Ok(rows)
+    fn validate(&self) -> Result<()> {
+        self.environment.validate()?;
+        let text_alone = self.environment.vision.is_none();
+        ensure(text_alone, "environment.vision", "present", "rows hold text alone; leave it out")?;
+        let template = self.environment.template;
+        let fits = self.kind != RowKind::LegacyLoss || template == TemplateKind::Standard;
+        let limit = "legacy_loss rows are in the standard template";
+        ensure(fits, "environment.template", format!("{template:?}"), limit)?;
+        let fits = self.first_index.checked_add(self.num_rows).is_some();
+        ensure(fits, "num_rows", self.num_rows, "first_index + num_rows must stay below 2^64")
     }
-}
 
-impl DatasetPart {
     fn rows(&self, seed: u64) -> Result<Vec<DatasetRow>> {
         let deck = Deck::new(&self.environment)?;
         let expert = Expert::new(&self.environment)?;
@@ -152,15 +126,17 @@ impl DatasetPart {
                 }
             }
         };
-        let end = self.first_index.checked_add(self.num_rows);
-        let end =
-            end.ok_or_else(|| refused("num_rows", self.num_rows, "first_index + num_rows must stay below 2^64"))?;
         match self.repeats {
-            Repeats::Allowed => (self.first_index..end).into_par_iter().map(row).collect(),
+            Repeats::Allowed => {
+                let indices = self.first_index..self.first_index.saturating_add(self.num_rows);
+                indices.into_par_iter().map(row).collect()
+            }
             Repeats::Skipped => self.first_of_each_hand(&deck, seed)?.into_par_iter().map(row).collect(),
         }
     }
+}
 
+impl DatasetPart {
     /// Indices of the first `num_rows` hands that are all different.
     fn first_of_each_hand(&self, deck: &Deck, seed: u64) -> Result<Vec<u64>> {
         let (mut seen, mut indices) = (HashSet::new(), Vec::new());

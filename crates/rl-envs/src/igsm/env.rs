@@ -11,8 +11,10 @@ use super::problem::Problem;
 use super::prompt::prompt;
 use super::solve::Solution;
 use super::step_verifier::{Report, StepVerifier};
+use super::trace::TraceConfig;
 use crate::environment::{Environment, Observation, Step};
 use crate::error::{Error, Result, ensure};
+use crate::price::{Combination, Prices};
 
 const NAME: &str = "igsm";
 
@@ -89,6 +91,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 3] = [Outcome::Correct, Outcome::WrongAnswer, Outcome::NoAnswer];
+
     /// Judges `response` to a problem with answer `answer`.
     pub fn grade(extraction: Extraction, response: &str, answer: i64) -> Self {
         match extraction.extract(response) {
@@ -203,5 +208,21 @@ impl Environment for Igsm {
     /// Whether the answer is zero, which a policy that always says 0 gets right too.
     fn task_kind(&self) -> Option<&'static str> {
         self.problem().map(|problem| if problem.final_answer() == 0 { "zero_answer" } else { "nonzero_answer" })
+    }
+
+    fn prices(&self) -> Option<Prices> {
+        let reward = &self.config.reward;
+        let bonus = reward.format;
+        Some(Prices {
+            outcomes: Outcome::ALL.iter().map(|&outcome| (outcome.label(), reward.price(outcome))).collect(),
+            truncation: 0.0,
+            combination: if bonus == 0.0 { Combination::Single } else { Combination::SingleAndBonus { bonus } },
+        })
+    }
+
+    /// The solution without injected behaviours; [`Problem::response`] writes every other kind.
+    fn expert(&self) -> Option<String> {
+        let episode = self.episode.as_ref().filter(|episode| episode.graded.is_none())?;
+        Some(episode.problem.response(&TraceConfig::VANILLA, 0))
     }
 }

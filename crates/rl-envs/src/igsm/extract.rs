@@ -35,15 +35,15 @@ impl Extraction {
     pub fn boxed(self, response: &str) -> Option<&str> {
         match self {
             Extraction::Strict => {
-                let start = response.find(BOX)? + BOX.len();
+                let start = places(response, BOX).next()? + BOX.len();
                 let rest = &response[start..];
                 Some(&rest[..rest.find('}')?])
             }
             Extraction::Robust => {
-                let start = response.rfind(ANSWER)? + ANSWER.len();
+                let start = places(response, ANSWER).next_back()? + ANSWER.len();
                 let block = &response[start..];
-                let block = &block[..block.find(END_ANSWER)?];
-                let start = block.rfind(BOX)? + BOX.len();
+                let block = &block[..places(block, END_ANSWER).next()?];
+                let start = places(block, BOX).next_back()? + BOX.len();
                 let rest = &block[start..];
                 Some(rest[..rest.find('}')?].trim())
             }
@@ -72,20 +72,21 @@ impl Extraction {
             Extraction::Strict => {
                 // A leading tag is put in front of every response, so one that stands there already is doubled and still fits.
                 let Some(answer) = first_answer_block(response) else { return false };
-                let ends = |(at, _): (usize, &str)| {
+                let ends = |at: usize| {
                     let after = answer.as_bytes().get(at + END_ANSWER.len());
                     after.is_none_or(|&byte| byte == b'\n')
                 };
-                answer.match_indices(END_ANSWER).any(ends)
+                places(answer, END_ANSWER).any(ends)
             }
             Extraction::Robust => {
                 let body = response.trim();
                 let body = body.strip_prefix(THINK).unwrap_or(body);
-                let once = |tag: &str| body.matches(tag).nth(1).is_none();
-                if body.contains(THINK) || ![END_THINK, ANSWER, END_ANSWER].into_iter().all(once) {
+                let once = |tag| places(body, tag).nth(1).is_none();
+                if places(body, THINK).next().is_some() || ![END_THINK, ANSWER, END_ANSWER].into_iter().all(once) {
                     return false;
                 }
-                let Some((_, rest)) = body.split_once(END_THINK) else { return false };
+                let Some(end) = places(body, END_THINK).next() else { return false };
+                let rest = &body[end + END_THINK.len()..];
                 let Some(answer) = rest.trim_start().strip_prefix(ANSWER) else { return false };
                 answer.ends_with(END_ANSWER)
             }
@@ -95,14 +96,15 @@ impl Extraction {
 
 /// What follows the first `</think>` that an `<answer>` follows.
 fn first_answer_block(response: &str) -> Option<&str> {
-    let mut rest = response;
-    while let Some((_, after)) = rest.split_once(END_THINK) {
-        if let Some(block) = after.trim_start().strip_prefix(ANSWER) {
-            return Some(block);
-        }
-        rest = after;
-    }
-    None
+    let mut ends = places(response, END_THINK).map(|at| &response[at + END_THINK.len()..]);
+    ends.find_map(|after| after.trim_start().strip_prefix(ANSWER))
+}
+
+/// Where `tag` stands in `text`. Responses have few of the characters that tags start with, so looking for those alone goes
+/// several times faster over a long text than looking for the whole tag.
+fn places<'t>(text: &'t str, tag: &'t str) -> impl DoubleEndedIterator<Item = usize> + 't {
+    let first = tag.chars().next().unwrap_or_default();
+    text.match_indices(first).map(|(at, _)| at).filter(move |&at| text[at..].starts_with(tag))
 }
 
 /// Whether `text` is how a number prints: no plus sign, no leading zero, no "-0".

@@ -1,27 +1,16 @@
 //! Training files: points of walks with the right answer, mixed in a fixed order.
 
-use std::path::PathBuf;
-
 use rayon::prelude::*;
-use rl_core::random::RandomKey;
 use serde::{Deserialize, Serialize};
 
 use super::config::VirlConfig;
 use super::expert::{Expert, ExpertExample};
+use crate::dataset::{Mixture, MixturePart};
 use crate::environment::Message;
 use crate::error::{Result, ensure};
 
 /// A file of conversations, as read from `configs/make_dataset/*.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetConfig {
-    /// JSON Lines file to write.
-    pub out: PathBuf,
-    /// Seed of walks and order.
-    pub seed: u64,
-    /// What the file holds; the rows of all parts are shuffled together.
-    pub parts: Vec<DatasetPart>,
-}
+pub type DatasetConfig = Mixture<DatasetPart>;
 
 /// Rows of one kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,33 +51,20 @@ pub struct DatasetRow {
     pub position: usize,
 }
 
-impl DatasetConfig {
-    /// Checks what types cannot.
-    ///
-    /// # Errors
-    /// [`crate::Error::Config`] naming the key, its value and its limit.
-    pub fn validate(&self) -> Result<()> {
-        let episodes: u64 = self.parts.iter().map(|part| part.num_episodes).sum();
-        ensure(0 < episodes, "parts", episodes, "must hold at least one episode")?;
-        self.parts.iter().try_for_each(|part| part.environment.validate())
+impl MixturePart for DatasetPart {
+    type Row = DatasetRow;
+    const ORDER: &'static str = "virl/dataset order";
+
+    fn size(&self) -> u64 {
+        self.num_episodes
     }
 
-    /// All rows, in their final order; a function of the config alone.
-    ///
-    /// # Errors
-    /// When the config is invalid or routes cannot be read.
-    pub fn rows(&self) -> Result<Vec<DatasetRow>> {
-        self.validate()?;
-        let mut rows = Vec::new();
-        for part in &self.parts {
-            rows.extend(part.rows(self.seed)?);
-        }
-        RandomKey::new(self.seed, "virl/dataset order").shuffle(&mut rows);
-        Ok(rows)
+    fn validate(&self) -> Result<()> {
+        let fits = self.first_index.checked_add(self.num_episodes).is_some();
+        ensure(fits, "num_episodes", self.num_episodes, "first_index + num_episodes must stay below 2^64")?;
+        self.environment.validate()
     }
-}
 
-impl DatasetPart {
     fn rows(&self, seed: u64) -> Result<Vec<DatasetRow>> {
         let expert = Expert::new(&self.environment)?;
         let examples = |expert: &mut Expert, index: u64| match self.kind {
@@ -126,8 +102,17 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_refused() {
-        let config = DatasetConfig { out: "x.jsonl".into(), seed: 5, parts: Vec::new() };
-        assert!(config.validate().unwrap_err().to_string().contains("parts = 0"));
+    fn files_without_rows_or_with_too_many_are_refused() {
+        let refused = |parts| {
+            let config = DatasetConfig { out: "x.jsonl".into(), seed: 5, parts };
+            config.validate().unwrap_err().to_string()
+        };
+        let part = |num_episodes| {
+            let environment = VirlConfig::default();
+            DatasetPart { kind: RowKind::Point, num_episodes, first_index: 10, environment }
+        };
+        assert!(refused(Vec::new()).contains("parts = 0"));
+        assert!(refused(vec![part(0)]).contains("parts = 0"));
+        assert!(refused(vec![part(1), part(u64::MAX)]).contains("num_episodes = 18446744073709551615"));
     }
 }

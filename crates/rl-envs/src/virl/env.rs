@@ -15,6 +15,7 @@ use super::route_set::RouteSet;
 use super::verifier::{Verdict, Verifier};
 use crate::environment::{Environment, Message, Observation, Step};
 use crate::error::{Error, Result, ensure};
+use crate::price::Prices;
 
 const NAME: &str = "virl";
 
@@ -278,6 +279,10 @@ impl Environment for Virl {
     /// The kind of action that is right, where an episode is one point: `forward`, `turn` or `stop`.
     fn task_kind(&self) -> Option<&'static str> {
         (self.config.episode == EpisodeKind::Point).then(|| self.expected_action().map(Action::kind)).flatten()
+    }
+
+    fn prices(&self) -> Option<Prices> {
+        Some(self.verifier.prices())
     }
 
     fn expert(&self) -> Option<String> {

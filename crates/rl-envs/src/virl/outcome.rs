@@ -19,6 +19,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 4] =
+        [Outcome::Correct, Outcome::IncorrectObservation, Outcome::IncorrectAction, Outcome::AttemptLimit];
+
     /// Name in records.
     pub fn label(self) -> &'static str {
         match self {

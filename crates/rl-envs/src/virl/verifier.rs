@@ -5,6 +5,7 @@ use super::config::{RewardTable, VirlConfig};
 use super::direction::{Action, ActionSpace};
 use super::outcome::Outcome;
 use super::rail::{Rail, RailPoint};
+use crate::price::{Combination, Prices};
 
 /// The word by which an observation speaks of an intersection.
 const INTERSECTION: &str = "intersection";
@@ -81,6 +82,16 @@ impl Verifier {
     /// What an attempt past the limit comes to.
     pub fn attempt_limit(&self) -> Verdict {
         self.verdict(Outcome::AttemptLimit, false)
+    }
+
+    /// What the outcomes are worth. Every step that truncates pays the attempt limit, an ungraded one nothing else.
+    pub fn prices(&self) -> Prices {
+        let price = |outcome: Outcome| if outcome == Outcome::AttemptLimit { 0.0 } else { outcome.price(&self.prices) };
+        Prices {
+            outcomes: Outcome::ALL.iter().map(|&outcome| (outcome.label(), price(outcome))).collect(),
+            truncation: self.prices.attempt_limit,
+            combination: Combination::Single,
+        }
     }
 
     fn verdict(&self, outcome: Outcome, is_at_intersection: bool) -> Verdict {

@@ -5,22 +5,15 @@
 
 mod attempt_limit;
 mod reward_table;
+mod stopped;
 mod time_limit;
 mod transcript;
 
-pub use attempt_limit::AttemptLimit;
+pub use attempt_limit::{AttemptLimit, Attempts};
 pub use reward_table::RewardTable;
-pub use time_limit::{Clock, SystemClock, TimeLimit};
+pub use stopped::{StopRule, Stopped};
+pub use time_limit::{Clock, Deadline, SystemClock, TimeLimit};
 pub use transcript::{EpisodeState, Recorder, Transcript};
-
-use crate::environment::{Environment, Step};
-
-/// Turns a step that goes on into one that truncates, at the price the environment itself sets on truncation.
-fn truncate(inner: &impl Environment, step: &mut Step) {
-    step.truncated = true;
-    step.feedback = None;
-    step.reward += inner.prices().map_or(0.0, |prices| prices.truncation);
-}
 
 /// Passes the methods that only look at the inner environment on to it.
 macro_rules! pass_on {

@@ -2,11 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{pass_on, truncate};
-use crate::environment::{Environment, Observation, Step};
-use crate::error::{Error, Result};
-use crate::picture::Picture;
-use crate::price::Prices;
+use super::stopped::{StopRule, Stopped};
+use crate::environment::Environment;
 
 /// Says how much time has passed.
 pub trait Clock: Send {
@@ -34,13 +31,14 @@ impl Clock for SystemClock {
 ///
 /// It cannot interrupt a step. An episode under a real clock is no longer a function of seed, index and responses: use it
 /// where people or services answer, and not where results must be repeated.
+pub type TimeLimit<E, C = SystemClock> = Stopped<E, Deadline<C>>;
+
+/// The rule of [`TimeLimit`].
 #[derive(Debug, Clone)]
-pub struct TimeLimit<E, C = SystemClock> {
-    inner: E,
+pub struct Deadline<C> {
     limit: Duration,
     clock: C,
     started: Duration,
-    stopped: bool,
 }
 
 impl<E: Environment> TimeLimit<E> {
@@ -53,39 +51,16 @@ impl<E: Environment> TimeLimit<E> {
 impl<E: Environment, C: Clock> TimeLimit<E, C> {
     /// A limit around `inner` by another clock.
     pub fn with_clock(inner: E, limit: Duration, clock: C) -> Self {
-        TimeLimit { inner, limit, clock, started: Duration::ZERO, stopped: false }
+        Stopped::by(Deadline { limit, clock, started: Duration::ZERO }, inner)
     }
 }
 
-impl<E: Environment, C: Clock> Environment for TimeLimit<E, C> {
-    fn reset(&mut self, seed: u64, index: u64) -> Result<Observation> {
-        let observation = self.inner.reset(seed, index)?;
-        (self.started, self.stopped) = (self.clock.now(), false);
-        Ok(observation)
+impl<C: Clock> StopRule for Deadline<C> {
+    fn start(&mut self) {
+        self.started = self.clock.now();
     }
 
-    fn step(&mut self, response: &str) -> Result<Step> {
-        if self.stopped {
-            return Err(Error::EpisodeEnded { environment: self.inner.name() });
-        }
-        let mut step = self.inner.step(response)?;
-        if self.limit < self.clock.now().saturating_sub(self.started) && !step.ended() {
-            self.stopped = true;
-            truncate(&self.inner, &mut step);
-        }
-        Ok(step)
-    }
-
-    fn expert(&self) -> Option<String> {
-        self.inner.expert().filter(|_| !self.stopped)
-    }
-
-    fn starts_over(&self) -> bool {
-        !self.stopped && self.inner.starts_over()
-    }
-
-    pass_on! {
-        name -> &'static str, info -> serde_json::Value, task_kind -> Option<&'static str>,
-        prices -> Option<Prices>, picture -> Option<Picture>,
+    fn is_due(&mut self) -> bool {
+        self.limit < self.clock.now().saturating_sub(self.started)
     }
 }

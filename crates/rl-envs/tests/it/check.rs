@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rl_envs::check::{CheckOptions, Law, Violation};
 use rl_envs::general_points::{GeneralPointsConfig, RewardConfig, RewardMode};
+use rl_envs::igsm::{self, Extraction, IgsmConfig, ProblemConfig};
+use rl_envs::virl::{EpisodeKind, TemplateKind, VirlConfig};
 use rl_envs::wrappers::{AttemptLimit, Recorder, RewardTable};
 use rl_envs::{EnvironmentConfig, Preset, check_environment};
 
@@ -43,6 +45,48 @@ fn every_variant_of_the_card_game_keeps_the_laws() {
         GeneralPointsConfig { num_cards: 3, target: -2, ..base() },
     ] {
         let config = EnvironmentConfig::GeneralPoints(config);
+        check_environment(|| config.build(), &options).unwrap();
+    }
+}
+
+#[test]
+fn every_variant_of_the_walk_keeps_the_laws() {
+    let options = CheckOptions { num_episodes: 4, num_hostile: 20, ..CheckOptions::default() };
+    let base = VirlConfig::default;
+    for config in [
+        VirlConfig { episode: EpisodeKind::Point, template: TemplateKind::Compact, ..base() },
+        VirlConfig { legacy_extra_step: true, legacy_landmark_test: true, ..base() },
+        VirlConfig { legacy_extra_step: true, max_steps: Some(1000), max_attempts: 1, ..base() },
+        VirlConfig { legacy_nowrap: true, legacy_short_leg: true, legacy_double_waypoint: true, ..base() },
+        VirlConfig { relocation: false, drop_rate: 0.0, ..base() },
+    ] {
+        let config = EnvironmentConfig::Virl(config);
+        check_environment(|| config.build(), &options).unwrap();
+    }
+}
+
+#[test]
+fn a_walk_cut_short_pays_the_attempt_limit() {
+    // The expert cannot finish, so the walk is played by hand.
+    let config = VirlConfig { max_steps: Some(1), ..VirlConfig::default() };
+    let mut walk = EnvironmentConfig::Virl(config).build().unwrap();
+    walk.reset(0, 0).unwrap();
+    let right = walk.expert().unwrap();
+    let step = walk.step(&right).unwrap();
+    assert!(step.truncated && step.outcome == "correct" && step.reward == 1.0 - 1.0, "{step:?}");
+    assert!(walk.prices().unwrap().explain(step.outcome, step.truncated, step.reward));
+}
+
+#[test]
+fn every_variant_of_the_word_problems_keeps_the_laws() {
+    let options = CheckOptions { num_episodes: 6, num_hostile: 20, ..CheckOptions::default() };
+    let reward = igsm::RewardTable { format: 0.05, ..igsm::RewardTable::BINARY };
+    for (problems, extraction, reward) in [
+        (ProblemConfig::range(1, 30), Extraction::Strict, reward),
+        (ProblemConfig::original_hard(), Extraction::Robust, reward),
+        (ProblemConfig::exactly(20), Extraction::Robust, igsm::RewardTable { no_answer: -1.0, ..reward }),
+    ] {
+        let config = EnvironmentConfig::Igsm(IgsmConfig { problems, extraction, reward });
         check_environment(|| config.build(), &options).unwrap();
     }
 }

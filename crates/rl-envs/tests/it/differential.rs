@@ -202,6 +202,9 @@ fn the_verifier_grades_as_its_definition_says() {
 fn hostile_text_is_judged_quickly() {
     /// For a text of a megabyte, on a machine that has other things to do.
     const LIMIT: Duration = Duration::from_secs(2);
+    /// What takes longer is judged again, because another program may have had the core meanwhile.
+    const SUSPECT: Duration = Duration::from_millis(20);
+    const AGAIN: usize = 3;
     let texts: u64 = if slow() { 1_000_000 } else { 3_000 };
     for &preset in Preset::ALL {
         let chunks: Vec<u64> = (0..texts).step_by(2500).collect();
@@ -215,7 +218,15 @@ fn hostile_text_is_judged_quickly() {
                 let text = hostile::text(2, number, &example);
                 let started = Instant::now();
                 let step = environment.step(&text).unwrap();
-                slowest = slowest.max((started.elapsed(), text.len()));
+                let mut time = started.elapsed();
+                for _ in 0..if SUSPECT < time { AGAIN } else { 0 } {
+                    let mut other = preset.config().build().unwrap();
+                    other.reset(1, episode).unwrap();
+                    let started = Instant::now();
+                    other.step(&text).unwrap();
+                    time = time.min(started.elapsed());
+                }
+                slowest = slowest.max((time, text.len()));
                 assert!(step.reward.is_finite());
                 if step.ended() {
                     episode += 1;

@@ -1,6 +1,7 @@
 //! The step verifier: every class of finding on hand-made solutions, mutations of generated ones, hostile text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rl_core::random::RandomKey;
@@ -8,7 +9,7 @@ use rl_envs::Environment;
 use rl_envs::igsm::step_verifier::LineKind;
 use rl_envs::igsm::*;
 
-use super::igsm::{problems, solved, tier};
+use super::igsm::{for_problems, solved, tier};
 use super::igsm_text::EXAMPLE;
 
 /// Longest time for one hostile text of a megabyte, in a debug build on a busy machine.
@@ -61,129 +62,97 @@ fn the_worked_example_is_right() {
     assert!(example.verify(SOLUTION.strip_prefix("<think>").unwrap()).process_correct());
 }
 
-/// One change, the first finding, and the place of its line among opening (0), steps (1 to 8), closing (9) and box (10).
+/// Changes of [`SOLUTION`]: the first finding, its place among opening (0), steps (1 to 8), closing (9) and box (10), and what
+/// is replaced by what; `\n` is the end of a line.
+const CHANGES: &str = r#"
+# Wording that is not in the grammar.
+Parse 1: Call it k. -> Name it k.
+Parse 1: k = 4.\n -> k = 4\n
+Parse 2: b = k = 4. -> b = k.
+Parse 2: b = k = 4. -> b = 4 = k.
+Parse 7: 1 + 4 = 5. -> 1 + (4 = 5.
+Parse 6: Harbor is unknown -> Harbor are unknown
+Parse 0: We look for -> We search for
+Parse 9: So the Crate -> Thus the Crate
+Parse 9: is 52.\n</think> -> is 52.\n
+Parse 10: is 52.\n</think> -> is 52.\nDone.\n</think>
+Parse 4: - Let d be -> Let d be
+Parse 8: w = a * b + c -> w = a * b ++ c
+# Not in the problem: no such name, no such pair.
+UnknownParameter 2: the Crate count of one Coal Barge, call -> the Crate count of one Moon Barge, call
+UnknownParameter 3: the Tea Crate count of one Mail Clipper as -> the Cocoa Crate count of one Mail Clipper as
+# A letter twice, a letter changed, a reminder of nothing.
+LetterClash 4: Let d be the Crate count of one Mail Clipper. d = m -> Let k be the Crate count of one Mail Clipper. k = m
+LetterClash 4: d = m = 8. -> e = m = 8.
+LetterClash 8: It is already called w -> It is already called v
+LetterClash 8: Now turn to the Crate count of one Pine Harbor. It is already called w. By -> Let v be the Crate count of one Pine Harbor. By
+LetterClash 2: Next is the Crate count of one Coal Barge, call it b. -> Next is the Crate count of one Coal Barge. It is already called b.
+LetterClash 6: so far, w has -> so far, x has
+# A letter without a value.
+UndefinedLetter 3: m = 2 * k = 2 * 4 -> m = 2 * z = 2 * 4
+UndefinedLetter 2: b = k = 4. -> b = w = 4.
+# Other quantities than the definition's.
+WrongDependencies 4: d = m = 8. -> d = m + k = 8 + 4 = 12.
+WrongDependencies 4: d = m = 8. -> d = k = 4.
+WrongDependencies 4: d = m = 8. -> d = 8.
+WrongDependencies 8: w = a * b + c * d = 3 * 4 + 5 * 8 = 12 + 5 * 8 = 12 + 40 = 52 -> w = a * b = 3 * 4 = 12
+WrongDependencies 5: a = 3. -> a = k = 4.
+WrongDependencies 7: it is 1 plus the Tea Crate count of one Coal Barge. -> it is 1 plus the Tea Crate count of one Mail Clipper.
+# The right quantities in another expression.
+WrongExpression 3: m = 2 * k = 2 * 4 = 8. -> m = 3 * k = 3 * 4 = 12.
+WrongExpression 3: m = 2 * k = 2 * 4 = 8. -> m = 2 + k = 2 + 4 = 6.
+WrongExpression 7: c = 1 + k = 1 + 4 = 5. -> c = 1 - k = 1 - 4 = -3.
+WrongExpression 5: is 3. Write a for it. a = 3. -> is 6. Write a for it. a = 6.
+WrongExpression 7: it is 1 plus the -> it is 1 multiplied by the
+WrongDependencies 8: Harbor multiplied by the Crate count of one Coal Barge and the Mail -> Harbor multiplied by the Crate count of one Mail Clipper and the Mail
+# Numbers that are not the letters' values.
+WrongSubstitution 3: m = 2 * k = 2 * 4 = 8. -> m = 2 * k = 2 * 5 = 10.
+WrongSubstitution 3: m = 2 * k = 2 * 4 = 8. -> m = 2 * k = 4 * 2 = 8.
+WrongSubstitution 2: b = k = 4. -> b = k = 5.
+# A false equality.
+WrongArithmetic 3: m = 2 * k = 2 * 4 = 8. -> m = 2 * k = 2 * 4 = 9.
+WrongArithmetic 8: = 12 + 40 = 52 -> = 12 + 41 = 53
+WrongArithmetic 8: = 12 + 40 = 52 -> = 13 + 40 = 52
+WrongArithmetic 5: Write a for it. a = 3. -> Write a for it. a = 4.
+WrongArithmetic 3: m = 2 * k = 2 * 4 = 8. -> m = 2 * k = 9.
+# Said to wait although it need not, for other reasons than the true ones.
+FalseLocked 6: Since the Mail Clipper count of one Pine Harbor is -> Since the Coal Barge count of one Pine Harbor is
+FalseLocked 6: Since the Mail Clipper count of one Pine Harbor is -> Since the Mail Clipper count of one Pine Harbor and the Mail Clipper count of one Pine Harbor are
+FalseLocked 2: b = k = 4. -> Without the Tea Crate count of one Coal Barge there is no way to get b yet.
+FalseLocked 5: a = 3. -> This needs the Tea Crate count of one Coal Barge first so a has to wait.
+# Computed twice.
+Resolved 4: - Let d -> - Let b be the Crate count of one Coal Barge. b = k = 4.\n- Let d
+# Not the query, not its value, never computed.
+WrongTarget 9: So the Crate count of one Pine Harbor is 52 -> So the Crate count of one Pine Harbor is 51
+WrongTarget 9: So the Crate count of one Pine Harbor -> So the Ship count of one Pine Harbor
+WrongTarget 0: We look for the Crate -> We look for the Ship
+BoxMismatch 10: boxed{52} -> boxed{51}
+BoxMismatch 10: \boxed{52} -> 52
+BoxMismatch 10: {52}.\n</answer> -> {52}.
+"#;
+
+/// The rows of [`CHANGES`].
+fn changes() -> impl Iterator<Item = (&'static str, usize, String, String)> {
+    CHANGES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| {
+        let (finding, change) = line.split_once(": ").unwrap();
+        let ((class, place), (from, to)) = (finding.split_once(' ').unwrap(), change.split_once(" -> ").unwrap());
+        (class, place.parse().unwrap(), from.replace("\\n", "\n"), to.replace("\\n", "\n"))
+    })
+}
+
 #[test]
 fn every_class_is_found() {
     use ErrorClass::*;
     let example = Example::new();
     let mut found = BTreeMap::new();
-    for (from, to, class, place) in [
-        // Wording that is not in the grammar.
-        ("Call it k.", "Name it k.", Parse, 1),
-        ("k = 4.\n", "k = 4\n", Parse, 1),
-        ("b = k = 4.", "b = k.", Parse, 2),
-        ("b = k = 4.", "b = 4 = k.", Parse, 2),
-        ("1 + 4 = 5.", "1 + (4 = 5.", Parse, 7),
-        ("Harbor is unknown", "Harbor are unknown", Parse, 6),
-        ("We look for", "We search for", Parse, 0),
-        ("So the Crate", "Thus the Crate", Parse, 9),
-        ("is 52.\n</think>", "is 52.\n", Parse, 9),
-        ("is 52.\n</think>", "is 52.\nDone.\n</think>", Parse, 10),
-        ("- Let d be", "Let d be", Parse, 4),
-        ("w = a * b + c", "w = a * b ++ c", Parse, 8),
-        // Not in the problem: no such name, no such pair.
-        ("the Crate count of one Coal Barge, call", "the Crate count of one Moon Barge, call", UnknownParameter, 2),
-        (
-            "the Tea Crate count of one Mail Clipper as",
-            "the Cocoa Crate count of one Mail Clipper as",
-            UnknownParameter,
-            3,
-        ),
-        // A letter twice, a letter changed, a reminder of nothing.
-        (
-            "Let d be the Crate count of one Mail Clipper. d = m",
-            "Let k be the Crate count of one Mail Clipper. k = m",
-            LetterClash,
-            4,
-        ),
-        ("d = m = 8.", "e = m = 8.", LetterClash, 4),
-        ("It is already called w", "It is already called v", LetterClash, 8),
-        (
-            "Now turn to the Crate count of one Pine Harbor. It is already called w. ",
-            "Let v be the Crate count of one Pine Harbor. ",
-            LetterClash,
-            8,
-        ),
-        (
-            "Next is the Crate count of one Coal Barge, call it b.",
-            "Next is the Crate count of one Coal Barge. It is already called b.",
-            LetterClash,
-            2,
-        ),
-        ("so far, w has", "so far, x has", LetterClash, 6),
-        // A letter without a value.
-        ("m = 2 * k = 2 * 4", "m = 2 * z = 2 * 4", UndefinedLetter, 3),
-        ("b = k = 4.", "b = w = 4.", UndefinedLetter, 2),
-        // Other quantities than the definition's.
-        ("d = m = 8.", "d = m + k = 8 + 4 = 12.", WrongDependencies, 4),
-        ("d = m = 8.", "d = k = 4.", WrongDependencies, 4),
-        ("d = m = 8.", "d = 8.", WrongDependencies, 4),
-        (
-            "w = a * b + c * d = 3 * 4 + 5 * 8 = 12 + 5 * 8 = 12 + 40 = 52",
-            "w = a * b = 3 * 4 = 12",
-            WrongDependencies,
-            8,
-        ),
-        ("a = 3.", "a = k = 4.", WrongDependencies, 5),
-        (
-            "it is 1 plus the Tea Crate count of one Coal Barge.",
-            "it is 1 plus the Tea Crate count of one Mail Clipper.",
-            WrongDependencies,
-            7,
-        ),
-        // The right quantities in another expression.
-        ("m = 2 * k = 2 * 4 = 8.", "m = 3 * k = 3 * 4 = 12.", WrongExpression, 3),
-        ("m = 2 * k = 2 * 4 = 8.", "m = 2 + k = 2 + 4 = 6.", WrongExpression, 3),
-        ("c = 1 + k = 1 + 4 = 5.", "c = 1 - k = 1 - 4 = -3.", WrongExpression, 7),
-        ("is 3. Write a for it. a = 3.", "is 6. Write a for it. a = 6.", WrongExpression, 5),
-        ("it is 1 plus the", "it is 1 multiplied by the", WrongExpression, 7),
-        (
-            "Harbor multiplied by the Crate count of one Coal Barge and the Mail",
-            "Harbor multiplied by the Crate count of one Mail Clipper and the Mail",
-            WrongDependencies,
-            8,
-        ),
-        // Numbers that are not the letters' values.
-        ("m = 2 * k = 2 * 4 = 8.", "m = 2 * k = 2 * 5 = 10.", WrongSubstitution, 3),
-        ("m = 2 * k = 2 * 4 = 8.", "m = 2 * k = 4 * 2 = 8.", WrongSubstitution, 3),
-        ("b = k = 4.", "b = k = 5.", WrongSubstitution, 2),
-        // A false equality.
-        ("m = 2 * k = 2 * 4 = 8.", "m = 2 * k = 2 * 4 = 9.", WrongArithmetic, 3),
-        ("= 12 + 40 = 52", "= 12 + 41 = 53", WrongArithmetic, 8),
-        ("= 12 + 40 = 52", "= 13 + 40 = 52", WrongArithmetic, 8),
-        ("Write a for it. a = 3.", "Write a for it. a = 4.", WrongArithmetic, 5),
-        ("m = 2 * k = 2 * 4 = 8.", "m = 2 * k = 9.", WrongArithmetic, 3),
-        // Said to wait although it need not, for other reasons than the true ones.
-        (
-            "Since the Mail Clipper count of one Pine Harbor is",
-            "Since the Coal Barge count of one Pine Harbor is",
-            FalseLocked,
-            6,
-        ),
-        (
-            "Since the Mail Clipper count of one Pine Harbor is",
-            "Since the Mail Clipper count of one Pine Harbor and the Mail Clipper count of one Pine Harbor are",
-            FalseLocked,
-            6,
-        ),
-        ("b = k = 4.", "Without the Tea Crate count of one Coal Barge there is no way to get b yet.", FalseLocked, 2),
-        ("a = 3.", "This needs the Tea Crate count of one Coal Barge first so a has to wait.", FalseLocked, 5),
-        // Computed twice.
-        ("- Let d", "- Let b be the Crate count of one Coal Barge. b = k = 4.\n- Let d", Resolved, 4),
-        // Not the query, not its value, never computed.
-        ("So the Crate count of one Pine Harbor is 52", "So the Crate count of one Pine Harbor is 51", WrongTarget, 9),
-        ("So the Crate count of one Pine Harbor", "So the Ship count of one Pine Harbor", WrongTarget, 9),
-        ("We look for the Crate", "We look for the Ship", WrongTarget, 0),
-        ("boxed{52}", "boxed{51}", BoxMismatch, 10),
-        ("\\boxed{52}", "52", BoxMismatch, 10),
-        ("</answer>", "", BoxMismatch, 10),
-    ] {
-        assert!(SOLUTION.contains(from), "{from}");
-        let report = example.verify(&SOLUTION.replacen(from, to, 1));
+    for (class, place, from, to) in changes() {
+        assert!(SOLUTION.contains(from.as_str()), "{from}");
+        let report = example.verify(&SOLUTION.replacen(&from, &to, 1));
         let first = report.first_error().map(|(place, error)| (error.class(), place));
-        assert_eq!(first, Some((class, place)), "{from:?} -> {to:?}");
+        let (first, at) = first.unwrap_or_else(|| panic!("nothing found: {from:?} -> {to:?}"));
+        assert_eq!((format!("{first:?}").as_str(), at), (class, place), "{from:?} -> {to:?}");
         assert!(!report.process_correct());
-        *found.entry(class).or_insert(0) += 1;
+        *found.entry(first).or_insert(0) += 1;
     }
     // A wrong value that later lines use rightly is passed on, not repeated.
     let wrong = SOLUTION
@@ -226,8 +195,8 @@ fn dependencies_too_many_and_too_few_are_told_apart() {
 #[test]
 fn mutations_of_generated_solutions_are_found() {
     use ErrorClass::*;
-    let mut caught: BTreeMap<(&str, ErrorClass), u64> = BTreeMap::new();
-    for problem in problems(&ProblemConfig::range(5, 20), 51, tier(150, 5_000)) {
+    let caught = Mutex::new(BTreeSet::new());
+    for_problems(&ProblemConfig::range(5, 30), 51, tier(150, 100_000), |problem| {
         let (_, solution) = solved(&problem);
         let verifier = StepVerifier::new(&solution, problem.vocabulary());
         let response = problem.response(&TraceConfig::BRIDGE, 0);
@@ -239,12 +208,12 @@ fn mutations_of_generated_solutions_are_found() {
         };
         let lines: Vec<String> = response.lines().map(str::to_string).collect();
         let steps: Vec<usize> = (0..lines.len()).filter(|&place| lines[place].starts_with("- ")).collect();
-        let mut judge = |name: &'static str, lines: &[String], allowed: &[ErrorClass]| {
+        let judge = |name: &'static str, lines: &[String], allowed: &[ErrorClass]| {
             let text = lines.join("\n");
             let report = verifier.verify(&text);
             let Some((_, error)) = report.first_error() else { panic!("{name}: nothing found in\n{text}") };
             assert!(allowed.contains(&error.class()), "{name}: {error:?} in\n{text}");
-            *caught.entry((name, error.class())).or_default() += 1;
+            caught.lock().unwrap().insert((name, error.class()));
         };
 
         // One digit of the equations of a line.
@@ -314,8 +283,9 @@ fn mutations_of_generated_solutions_are_found() {
         let mut changed = lines.clone();
         changed[place].pop();
         judge("cut", &changed, &[Parse]);
-    }
-    let kinds: std::collections::BTreeSet<&str> = caught.keys().map(|(name, _)| *name).collect();
+    });
+    let caught = caught.into_inner().unwrap();
+    let kinds: BTreeSet<&str> = caught.iter().map(|(name, _)| *name).collect();
     assert_eq!(kinds.len(), 7, "{caught:?}");
 }
 
