@@ -7,7 +7,7 @@ use rl_data::{ChatRecord, Conversation, Cursor, Renderer, Role, TrainOn};
 use rl_models::{ChatModel, Dialogue, distillation_loss};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tch::Device;
 
 use crate::batch::{MicroBatch, TrainingRow, micro_batches};
@@ -181,7 +181,7 @@ fn answer(config: &DistillConfig, policy: &Policy, tasks: &[&Task], key: RandomK
     let Some(sampling) = &config.sampling else { return Err(Error::NothingToTrain) };
     let mut dialogues: Vec<Dialogue> = tasks
         .iter()
-        .map(|task| Dialogue { messages: Vec::new(), ids: task.prompt.clone(), turns: Vec::new() })
+        .map(|task| Dialogue { messages: Vec::new(), columns: Map::new(), ids: task.prompt.clone(), turns: Vec::new() })
         .collect();
     let keys: Vec<RandomKey> = (0..tasks.len()).map(|row| key.at(row as u64)).collect();
     policy.sampling(|chat| {

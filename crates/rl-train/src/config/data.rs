@@ -25,7 +25,7 @@ use serde_json::{Map, Value as Json};
 #[derive(Debug, Clone, PartialEq)]
 pub enum DataConfig {
     /// One dataset.
-    One(DatasetConfig),
+    One(Box<DatasetConfig>),
     /// Several.
     Mix(MixtureConfig),
 }
@@ -55,7 +55,7 @@ pub struct MixtureConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum HeldOutConfig {
     /// A dataset of its own; same records as `data`.
-    Dataset(DatasetConfig),
+    Dataset(Box<DatasetConfig>),
     /// A share of `data`, which is then not trained on.
     Share(ShareConfig),
 }
@@ -77,7 +77,7 @@ impl DataConfig {
     /// Its datasets, each with its key where `key` is that of all.
     pub fn datasets<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (String, &'a DatasetConfig)> + 'a {
         let (is_mix, datasets) = match self {
-            DataConfig::One(dataset) => (false, std::slice::from_ref(dataset)),
+            DataConfig::One(dataset) => (false, std::slice::from_ref(dataset.as_ref())),
             DataConfig::Mix(mixture) => (true, mixture.datasets.as_slice()),
         };
         let name = move |index| if is_mix { format!("{key}.datasets.{index}") } else { key.to_owned() };
@@ -148,7 +148,7 @@ pub(crate) fn is_required(end_of_turn: &EndOfTurn) -> bool {
 
 impl From<DatasetConfig> for DataConfig {
     fn from(dataset: DatasetConfig) -> Self {
-        DataConfig::One(dataset)
+        DataConfig::One(Box::new(dataset))
     }
 }
 
@@ -189,7 +189,7 @@ impl<'de> Deserialize<'de> for HeldOutConfig {
 }
 
 enum Found<T> {
-    Dataset(DatasetConfig),
+    Dataset(Box<DatasetConfig>),
     Other(T),
 }
 
@@ -213,7 +213,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for DatasetOr<T> {
     }
 
     fn visit_str<E: de::Error>(self, path: &str) -> Result<Found<T>, E> {
-        DatasetConfig::deserialize(path.into_deserializer()).map(Found::Dataset)
+        DatasetConfig::deserialize(path.into_deserializer()).map(|dataset| Found::Dataset(Box::new(dataset)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Found<T>, A::Error> {
@@ -222,7 +222,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for DatasetOr<T> {
         let table = Json::Object(table);
         let found = match is_other {
             true => T::deserialize(table).map(Found::Other),
-            false => DatasetConfig::deserialize(table).map(Found::Dataset),
+            false => DatasetConfig::deserialize(table).map(|dataset| Found::Dataset(Box::new(dataset))),
         };
         found.map_err(de::Error::custom)
     }

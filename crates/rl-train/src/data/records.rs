@@ -105,12 +105,15 @@ impl<R> Rows<R> {
     }
 }
 
+/// What is trained on, and what is held out.
+type Sides<R> = (Vec<Rows<R>>, Vec<Rows<R>>);
+
 /// The records of the datasets under `key`, and those held out. A share is taken of every dataset of `data`.
 pub(crate) fn read_records<R: RecordRow>(
     key: &str,
     data: &DataConfig,
     held_out: &BTreeMap<String, HeldOutConfig>,
-) -> Result<(Vec<Rows<R>>, Vec<Rows<R>>)> {
+) -> Result<Sides<R>> {
     let (mut train, mut apart) = (Vec::new(), Vec::new());
     let mut before = 0;
     let share = share_of(held_out);

@@ -186,7 +186,8 @@ impl Source {
                 for task in &tasks {
                     for _ in 0..group_size {
                         let ids = [task.ids.as_slice(), prefix.as_slice()].concat();
-                        dialogues.push(Dialogue { messages: task.record.prompt.clone(), ids, turns: Vec::new() });
+                        let PromptRecord { prompt: messages, extra: columns } = task.record.clone();
+                        dialogues.push(Dialogue { messages, columns, ids, turns: Vec::new() });
                     }
                 }
                 let mut borrowed: Vec<&mut Dialogue> = dialogues.iter_mut().collect();

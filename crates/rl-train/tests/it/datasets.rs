@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rl_data::source::{ConvertConfig, Layout};
 use rl_data::{ChatRecord, DatasetConfig, HashSplit, Message, read_jsonl, write_jsonl};
 use rl_train::plan::{FilePlan, Planned, plan};
-use rl_train::{DataConfig, Method, Preference, RewardModel, Rl, Sft, SftConfig, Unpaired};
+use rl_train::{Method, Preference, RewardModel, Rl, Sft, SftConfig, Unpaired};
 use serde_json::json;
 
 use crate::fixtures::*;
@@ -255,7 +255,7 @@ fn all_files_of_a_dataset_are_in_the_record() {
     }
     let inputs = |name: &str| -> BTreeMap<String, String> {
         let mut config = sft_config(folder.path(), name, &root, &["training.max_steps=1"]);
-        config.data = DataConfig::One(DatasetConfig::from(root.as_path()));
+        config.data = DatasetConfig::from(root.as_path()).into();
         train::<Sft>(config);
         let text = fs::read(folder.path().join(name).join("manifest.json")).unwrap();
         let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
