@@ -74,7 +74,7 @@ pub use select::{
     Selection, SelectionPolicy, SelectionReport, Truncation, UnknownLanguage, Unusable, select, select_records,
 };
 pub use shard::{Remainder, Shard, Share};
-pub use source::{ConvertConfig, DatasetConfig, Layout, Record, Records};
+pub use source::{ColumnMap, ConvertConfig, DatasetConfig, Layout, Record, Records};
 pub use split::{HashSplit, Split};
 pub use text_stream::TextStream;
 pub use tokenizer::Tokenizer;

@@ -36,6 +36,12 @@ impl PromptRecord {
     }
 }
 
+impl From<Vec<Message>> for PromptRecord {
+    fn from(prompt: Vec<Message>) -> Self {
+        PromptRecord { prompt, extra: Map::new() }
+    }
+}
+
 impl TryFrom<Fields> for PromptRecord {
     type Error = Error;
 

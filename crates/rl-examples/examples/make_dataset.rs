@@ -11,12 +11,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use rl_data::source::{ColumnMap, ConvertConfig, Layout};
+use rl_data::source::{ConvertConfig, Layout};
 use rl_envs::DatasetConfig;
 use rl_examples::ConfigArgs;
+use rl_examples::dataset_args::{DatasetArgs, named};
+use rl_examples::inspect::wrapped;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+
+/// Columns of a terminal.
+const COLUMNS: usize = 80;
 
 /// Writes a file to train on; `task` in the config says of what: card hands with expert answers and practice text, points of
 /// city walks with the right answers, matrices, checkable instructions with answers that obey and answers that do not, or word
@@ -73,24 +76,8 @@ struct Convert {
     /// The file to write, .jsonl or .parquet; replaced whole or not at all.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// The split of a folder or of a downloaded dataset.
-    #[arg(long)]
-    split: Option<String>,
-    /// The folder of a dataset that has files of the split in several.
-    #[arg(long)]
-    subset: Option<String>,
-    /// The layout to read, where the columns do not say which is meant.
-    #[arg(long, value_parser = named::<Layout>)]
-    layout: Option<Layout>,
-    /// A column with another name than the usual one, such as prompt=question; may be given often.
-    #[arg(long, value_name = "MEANING=COLUMN", value_parser = pair)]
-    column: Vec<(String, String)>,
-    /// A column to leave out; may be given often.
-    #[arg(long, value_name = "COLUMN")]
-    ignore: Vec<String>,
-    /// Only the first rows, so many.
-    #[arg(long, value_name = "ROWS")]
-    max_rows: Option<usize>,
+    #[command(flatten)]
+    rows: DatasetArgs,
 }
 
 fn main() -> ExitCode {
@@ -121,26 +108,15 @@ fn run() -> Result<()> {
 
 impl Convert {
     fn run(self) -> Result<()> {
-        let Convert { from, to, out, split, subset, layout, column, ignore, max_rows } = self;
-        let columns: Map<String, Value> = column.into_iter().map(|(name, column)| (name, column.into())).collect();
-        let columns: ColumnMap = serde_json::from_value(columns.into())?;
-        let from = rl_data::DatasetConfig { path: from, split, subset, layout, columns, ignore, max_rows };
+        let Convert { from, to, out, rows } = self;
+        let from = rows.dataset(&from)?;
         let config = ConvertConfig { from, to, out };
         make_folder(&config.out)?;
         let converted = config.run()?;
-        println!("{}\n{} rows in {}", converted.detection, converted.num_rows, config.out.display());
+        wrapped(&converted.detection.to_string(), COLUMNS).iter().for_each(|line| println!("{line}"));
+        println!("{} rows in {}", converted.num_rows, config.out.display());
         Ok(())
     }
-}
-
-/// A value by its name in configurations.
-fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
-    serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (meaning, column) = text.split_once('=').ok_or("must be MEANING=COLUMN, such as prompt=question")?;
-    Ok((meaning.to_owned(), column.to_owned()))
 }
 
 fn write(out: &Path, rows: &[impl Serialize]) -> Result<()> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rl_core::random::RandomKey;
-use rl_data::{Message, Role, read_jsonl, write_jsonl};
+use rl_data::{Message, PromptRecord, Role, read_jsonl, write_jsonl};
 use rl_models::generate::{Request, SamplingConfig, Stats};
 use rl_models::{ChatModel, Dialogue};
 use rl_track::Progress;
@@ -195,31 +195,34 @@ impl Generator {
     /// # Errors
     /// From the model.
     pub fn answer_all(&self, prompts: &[String]) -> Result<(Vec<String>, Stats)> {
-        let conversations = prompts.iter().map(|prompt| vec![Message::user(prompt.as_str())]).collect();
+        let conversations = prompts.iter().map(PromptRecord::new).collect();
         let (answers, stats) = self.answer(conversations, &Progress::hidden())?;
         Ok((answers.into_iter().map(|answer| answer.text).collect(), stats))
     }
 
-    /// Answers a file of JSON Lines with `prompt` or `messages`; writes its other fields with `text`, `finish_reason`
+    /// Answers a file of JSON Lines with `prompt` or `messages`, maybe with `tools`; writes its other fields with `text`, `finish_reason`
     /// and `num_tokens` to `output`, or to standard output without one, in the order of the file.
     ///
     /// # Errors
     /// From the model, or names the file and the line.
     pub fn answer_file(&self, file: &Path, output: Option<&Path>, progress: &Progress) -> Result<(usize, Stats)> {
-        let (mut conversations, mut records) = (Vec::new(), Vec::new());
+        let (mut conversations, mut records) = (Vec::<PromptRecord>::new(), Vec::new());
         for (index, line) in read_jsonl::<PromptLine>(file)?.into_iter().enumerate() {
             let mut record = Map::new();
             conversations.push(match (line.prompt, line.messages) {
                 (Some(prompt), None) => {
                     record.insert("prompt".into(), json!(prompt));
-                    vec![Message::user(prompt)]
+                    PromptRecord::new(prompt)
                 }
                 (None, Some(messages)) if !messages.is_empty() => {
                     record.insert("messages".into(), serde_json::to_value(&messages)?);
-                    messages
+                    PromptRecord::from(messages)
                 }
                 _ => bail!("{}, record {}: give either `prompt` or `messages`", file.display(), index + 1),
             });
+            if let Some(last) = conversations.last_mut() {
+                last.extra.clone_from(&line.extra);
+            }
             record.extend(line.extra);
             records.push(record);
         }
@@ -239,11 +242,11 @@ impl Generator {
         Ok((count, stats))
     }
 
-    fn answer(&self, conversations: Vec<Vec<Message>>, progress: &Progress) -> Result<(Vec<Answer>, Stats)> {
+    fn answer(&self, conversations: Vec<PromptRecord>, progress: &Progress) -> Result<(Vec<Answer>, Stats)> {
         let bar = progress.bar("answers", conversations.len() as u64);
         let mut engine = self.model.engine(&self.sampling)?;
-        for (row, messages) in (0_u64..).zip(conversations) {
-            let dialogue = self.dialogue(messages).with_context(|| format!("prompt {}", row + 1))?;
+        for (row, prompt) in (0_u64..).zip(conversations) {
+            let dialogue = self.dialogue(prompt).with_context(|| format!("prompt {}", row + 1))?;
             let request = Request::new(dialogue.ids, self.key.at(row));
             engine.push(request).with_context(|| format!("prompt {}", row + 1))?;
         }
@@ -257,12 +260,14 @@ impl Generator {
         Ok((answers.collect(), engine.stats()))
     }
 
-    fn dialogue(&self, mut messages: Vec<Message>) -> Result<Dialogue> {
+    fn dialogue(&self, prompt: impl Into<PromptRecord>) -> Result<Dialogue> {
+        let mut record = prompt.into();
+        let messages = &mut record.prompt;
         let has_system = messages.first().is_some_and(|message| message.role == Role::System);
         if let Some(system) = self.system.as_ref().filter(|_| !has_system) {
             messages.insert(0, Message::system(system.as_str()));
         }
-        Ok(self.model.dialogue(messages)?)
+        Ok(self.model.dialogue(record)?)
     }
 
     fn reply(&self, dialogue: &mut Dialogue, key: RandomKey, out: &mut impl Write) -> Result<Stats> {

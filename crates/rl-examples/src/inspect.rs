@@ -1,18 +1,21 @@
-//! Rows of a data file as the trainer will see them: roles, trained tokens, what is kept and what is dropped.
+//! Rows of a dataset as the trainer will see them: roles, trained tokens, what is kept and what is dropped.
 //!
 //! Not here: how rows are drawn (`rl_data::inspect`).
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rl_data::inspect::{Inspect, Sequence, Style, length_histogram, page, selection_figures, terminal};
+use rl_data::source::Detection;
 use rl_data::{
-    ChatRecord, Example, Fields, JsonlReader, PreferenceRecord, PromptRecord, Renderer, Seams, Selectable, Selection,
-    SelectionPolicy, TrainOn, Truncation, Turns, UnpairedRecord, Unusable, read_jsonl, select_records,
+    ChatRecord, DatasetConfig, EndOfTurn, Example, PreferenceRecord, PromptRecord, Record, Renderer, Role, Seams,
+    Selectable, Selection, SelectionPolicy, TrainOn, Truncation, Turns, UnpairedRecord, Unusable, select_records,
 };
+use rl_train::DataConfig;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+
+use crate::dataset_args::DatasetArgs;
 
 /// Rows shown unless others are asked for.
 const FIRST_ROWS: usize = 3;
@@ -26,9 +29,15 @@ pub struct InspectArgs {
     /// Changes one value of that file, such as `selection.max_length=512`; may be given often.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// A JSON Lines file in place of the configuration's.
-    #[arg(long, value_name = "FILE")]
-    pub data: Option<PathBuf>,
+    /// A dataset in place of the configuration's: a file, a folder, a pattern, or the name of a downloaded dataset, ORG/NAME
+    /// or ORG/NAME@REVISION.
+    ///
+    /// Files end in .parquet, .jsonl or .json, the last two also with .gz or .zst. Nothing is fetched.
+    #[arg(long, value_name = "DATASET")]
+    pub data: Option<String>,
+    /// How it is read.
+    #[command(flatten)]
+    pub rows_read: DatasetArgs,
     /// A checkpoint folder, or ORG/NAME in the Hugging Face cache, in place of the configuration's.
     #[arg(long, value_name = "FOLDER")]
     pub model: Option<PathBuf>,
@@ -56,10 +65,12 @@ pub struct Rows(Vec<std::ops::RangeInclusive<usize>>);
 /// The keys of a trainer's configuration that decide what it sees; the others are not looked at.
 #[derive(Debug, Deserialize)]
 struct Configured {
-    data: PathBuf,
+    data: DataConfig,
     model: Model,
     train_on: Option<TrainOn>,
     seams: Option<Seams>,
+    #[serde(default)]
+    end_of_turn: EndOfTurn,
     selection: SelectionPolicy,
 }
 
@@ -71,7 +82,7 @@ struct Model {
 /// Prints figures, a histogram and rows; writes the page if one is asked for.
 ///
 /// # Errors
-/// What is missing, the first bad line of the file, or the first row that the selection refuses.
+/// What is missing, the first bad row of the data, or the first row that the selection refuses.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     let configured = match &args.config {
         Some(file) => {
@@ -79,49 +90,46 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
             serde_json::from_value(all.into()).with_context(|| format!("`{}`", file.display()))?
         }
         None => Configured {
-            data: args.data.clone().context("give --data or --config")?,
+            data: DatasetConfig::new(args.data.as_ref().context("give --data or --config")?).into(),
             model: Model::default(),
             train_on: None,
             seams: None,
+            end_of_turn: EndOfTurn::default(),
             selection: SelectionPolicy::new(usize::MAX, Truncation::Drop, Unusable::Drop),
         },
     };
-    let data = args.data.as_ref().unwrap_or(&configured.data);
+    let data = match &args.data {
+        Some(path) => args.rows_read.dataset(path)?.into(),
+        None if args.rows_read.is_empty() => configured.data.clone(),
+        None => bail!("the options of a dataset go with --data; of the configuration's, change them with --set"),
+    };
     let Some(model) = args.model.as_ref().or(configured.model.path.as_ref()) else {
         bail!("there is no tokenizer yet: give --model, for a new model a checkpoint of its run");
     };
     let folder = model.to_str().map(rl_models::checkpoint::resolve_model).transpose()?;
     let renderer = Renderer::from_folder(folder.as_deref().unwrap_or(model))?;
+    let renderer = renderer.with_end_of_turn(configured.end_of_turn);
     let view = View { args, renderer: &renderer, policy: &configured.selection };
-    let seams = configured.seams.unwrap_or(Seams::Error);
-    let all = |example: &dyn Inspect| example.sequences().into_iter().map(|(name, e)| (name, e.clone())).collect();
-    match kind_of(data)? {
-        Kind::Chat => {
-            let train_on = configured.train_on.unwrap_or(TrainOn::Assistant);
-            view.show(data, |rows: &[ChatRecord]| renderer.examples(rows, train_on), |_, example| Ok(all(example)))
+    let (mut titles, mut figures, mut shown) = (Vec::new(), String::new(), Vec::new());
+    for (index, (_, dataset)) in data.datasets("data").enumerate() {
+        if 0 < index {
+            println!();
         }
-        Kind::Preference => {
-            let rows = |rows: &[PreferenceRecord]| renderer.preference_examples(rows, seams);
-            view.show(data, rows, |_, example| Ok(all(example)))
-        }
-        Kind::Unpaired => {
-            let rows = |rows: &[UnpairedRecord]| renderer.unpaired_examples(rows, seams);
-            view.show(data, rows, |_, example| Ok(all(example)))
-        }
-        Kind::Prompt => {
-            let layout = |record: &PromptRecord, kept: &rl_data::PromptExample| -> Result<_> {
-                let Example { ids, trainable, roles } = renderer.prompt_layout(record)?;
-                let cut = ids.len().saturating_sub(kept.prompt_ids.len());
-                let (ids, trainable, roles) = (ids[cut..].to_vec(), trainable[cut..].to_vec(), roles[cut..].to_vec());
-                let example = Example { ids, trainable, roles };
-                Ok(vec![("", example)])
-            };
-            view.show(data, |rows: &[PromptRecord]| renderer.prompt_examples(rows), layout)
-        }
+        let (found, sequences) = view.dataset(dataset, &configured)?;
+        titles.push(dataset.to_string());
+        figures.push_str(&found);
+        shown.extend(sequences);
     }
+    if let Some(file) = &args.html {
+        let text = page(&titles.join(", "), &figures, &shown);
+        std::fs::write(file, text).with_context(|| format!("cannot write `{}`", file.display()))?;
+        println!("\nsee {}", file.display());
+    }
+    Ok(())
 }
 
-/// What the rows of a file are.
+/// What the rows of a dataset are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Chat,
     Preference,
@@ -129,28 +137,34 @@ enum Kind {
     Prompt,
 }
 
-/// Told by the fields of the first row; said aloud, as it is a guess.
-fn kind_of(data: &Path) -> Result<Kind> {
-    let Some(first) = JsonlReader::<Fields>::open(data)?.next().transpose()? else {
-        bail!("`{}` has no rows", data.display());
-    };
-    let has = |field: &str| first.0.get(field).is_some_and(|value| !value.is_null());
-    let answered = || {
-        let last = first.0.get("messages").and_then(|messages| messages.as_array()?.last());
-        last.and_then(|message| message.get("role")).is_some_and(|role| role == "assistant")
-    };
-    let (kind, name, why) = if has("chosen") {
-        (Kind::Preference, "pairs", "`chosen`")
-    } else if has("label") && has("completion") {
-        (Kind::Unpaired, "judged answers", "`completion` and `label`")
-    } else if answered() {
-        (Kind::Chat, "conversations", "`messages` that end with the assistant")
-    } else {
-        (Kind::Prompt, "prompts", "no answer")
-    };
-    println!("{}: {name}, since the first row has {why}", data.display());
-    Ok(kind)
+/// Told by the columns, unless the configuration trains on turns; and how they are read.
+fn kind_of(data: &DatasetConfig, trains_on_turns: bool) -> rl_data::Result<(Kind, Detection)> {
+    if trains_on_turns {
+        return Ok((Kind::Chat, data.detect::<ChatRecord>()?));
+    }
+    if let Ok(detection) = data.detect::<PreferenceRecord>() {
+        return Ok((Kind::Preference, detection));
+    }
+    if let Ok(detection) = data.detect::<UnpairedRecord>() {
+        return Ok((Kind::Unpaired, detection));
+    }
+    let chats = data.stream::<ChatRecord>();
+    if let Ok(mut records) = chats {
+        // Conversations without an answer are prompts.
+        let first = records.next().transpose();
+        let is_prompt = |record: &ChatRecord| record.messages.last().is_some_and(|last| last.role != Role::Assistant);
+        if !matches!(&first, Ok(Some(record)) if is_prompt(record)) {
+            return Ok((Kind::Chat, records.detection().clone()));
+        }
+        return Ok((Kind::Prompt, data.detect::<PromptRecord>()?));
+    }
+    match data.detect::<PromptRecord>() {
+        Ok(detection) => Ok((Kind::Prompt, detection)),
+        Err(_) => Ok((Kind::Chat, data.detect::<ChatRecord>()?)),
+    }
 }
+
+type Shown = (String, Vec<Sequence>);
 
 struct View<'a> {
     args: &'a InspectArgs,
@@ -159,20 +173,54 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn show<R: DeserializeOwned + Turns, T: Selectable>(
+    fn dataset(&self, data: &DatasetConfig, configured: &Configured) -> Result<Shown> {
+        let renderer = self.renderer;
+        let seams = configured.seams.unwrap_or(Seams::Error);
+        let (kind, detection) = kind_of(data, configured.train_on.is_some())?;
+        self.print(&format!("{data}: {detection}"));
+        let all = |example: &dyn Inspect| example.sequences().into_iter().map(|(name, e)| (name, e.clone())).collect();
+        match kind {
+            Kind::Chat => {
+                let train_on = configured.train_on.unwrap_or(TrainOn::Assistant);
+                self.show(data, |rows: &[ChatRecord]| renderer.examples(rows, train_on), |_, example| Ok(all(example)))
+            }
+            Kind::Preference => {
+                let rows = |rows: &[PreferenceRecord]| renderer.preference_examples(rows, seams);
+                self.show(data, rows, |_, example| Ok(all(example)))
+            }
+            Kind::Unpaired => {
+                let rows = |rows: &[UnpairedRecord]| renderer.unpaired_examples(rows, seams);
+                self.show(data, rows, |_, example| Ok(all(example)))
+            }
+            Kind::Prompt => {
+                let layout = |record: &PromptRecord, kept: &rl_data::PromptExample| -> Result<_> {
+                    let Example { ids, trainable, roles } = renderer.prompt_layout(record)?;
+                    let cut = ids.len().saturating_sub(kept.prompt_ids.len());
+                    let (ids, trainable, roles) =
+                        (ids[cut..].to_vec(), trainable[cut..].to_vec(), roles[cut..].to_vec());
+                    let example = Example { ids, trainable, roles };
+                    Ok(vec![("", example)])
+                };
+                self.show(data, |rows: &[PromptRecord]| renderer.prompt_examples(rows), layout)
+            }
+        }
+    }
+
+    fn show<R: Record + Turns, T: Selectable>(
         &self,
-        data: &Path,
+        data: &DatasetConfig,
         tokenised: impl Fn(&[R]) -> Vec<rl_data::Result<T>>,
         sequences: impl Fn(&R, &T) -> Result<Vec<(&'static str, Example)>>,
-    ) -> Result<()> {
-        let records: Vec<R> = read_jsonl(data)?;
+    ) -> Result<Shown> {
+        let records: Vec<R> = data.read()?;
         let selection = select_records(&records, tokenised(&records), self.policy)?;
         let lengths: Vec<usize> = selection.examples.iter().map(Selectable::longest).collect();
         let figures = selection_figures(&selection.report) + &length_histogram(&lengths, self.args.width)?;
-        print!("{figures}");
+        figures.lines().for_each(|line| self.print(line));
         if self.args.dropped {
             println!();
-            selection.dropped.iter().for_each(|dropped| println!("row {}: {}", dropped.row, dropped.reason));
+            let dropped = selection.dropped.iter();
+            dropped.for_each(|dropped| self.print(&format!("row {}: {}", dropped.row, dropped.reason)));
         }
         let mut shown = Vec::new();
         for index in self.chosen(&selection) {
@@ -185,12 +233,12 @@ impl View<'_> {
             std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let style = Style { width: self.args.width, colours, tokens: self.args.tokens };
         shown.iter().for_each(|sequence| print!("\n{}", terminal(sequence, &style)));
-        if let Some(file) = &self.args.html {
-            let text = page(&data.display().to_string(), &figures, &shown);
-            std::fs::write(file, text).with_context(|| format!("cannot write `{}`", file.display()))?;
-            println!("\nsee {}", file.display());
-        }
-        Ok(())
+        Ok((figures, shown))
+    }
+
+    /// Prints a line, cut between words where it is too wide.
+    fn print(&self, line: &str) {
+        wrapped(line, self.args.width.max(40)).iter().for_each(|line| println!("{line}"));
     }
 
     /// Which kept rows to show; says why a row that was asked for is not among them.
@@ -207,6 +255,25 @@ impl View<'_> {
     }
 }
 
+/// Lines of at most `width` columns but for longer words; all but the first are indented.
+pub fn wrapped(line: &str, width: usize) -> Vec<String> {
+    if line.chars().count() <= width {
+        return vec![line.to_owned()];
+    }
+    let mut lines = vec![String::new()];
+    for word in line.split(' ') {
+        let last = lines.len() - 1;
+        let used = lines[last].chars().count();
+        if 0 < used && width < used + 1 + word.chars().count() {
+            lines.push(format!("  {word}"));
+        } else {
+            let space = if used == 0 { "" } else { " " };
+            lines[last].push_str(&format!("{space}{word}"));
+        }
+    }
+    lines
+}
+
 fn parse_rows(text: &str) -> std::result::Result<Rows, String> {
     let number = |text: &str| text.trim().parse::<usize>().map_err(|_| format!("`{text}` is not the index of a row"));
     let range = |part: &str| match part.split_once('-') {
@@ -219,6 +286,13 @@ fn parse_rows(text: &str) -> std::result::Result<Rows, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wide_lines_are_cut_between_words() {
+        assert_eq!(wrapped("one two three", 13), ["one two three"]);
+        assert_eq!(wrapped("one two three", 8), ["one two", "  three"]);
+        assert_eq!(wrapped("    one twothree four", 8), ["    one", "  twothree", "  four"]);
+    }
 
     #[test]
     fn rows_are_lists_of_numbers_and_ranges() {

@@ -1,6 +1,7 @@
 //! What the example programs share: the command line of a configured run, logging, and how a run ends.
 
 pub mod answer_scorer;
+pub mod dataset_args;
 pub mod environments;
 pub mod generate;
 pub mod inspect;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use rl_core::random::RandomKey;
-use rl_data::{Message, Renderer, Role};
+use rl_data::{Conversation, Message, PromptRecord, Renderer, Role};
+use serde_json::{Map, Value as Json};
 use tch::{Device, Kind};
 
 use crate::checkpoint::{CONFIG_FILE, SideFiles, folder_or_repository, read_config, read_tensors};
@@ -132,13 +133,15 @@ impl ChatModel {
         Ok(Reply { tokens, dialogue, shown: 0, is_added: false })
     }
 
-    /// Starts a dialogue from a rendered conversation whose last turn is the user's.
+    /// Starts a dialogue from messages whose last is the user's, or from a whole row with its `tools` and
+    /// `chat_template_kwargs`.
     ///
     /// # Errors
-    /// When the template refuses the conversation.
-    pub fn dialogue(&self, messages: Vec<Message>) -> Result<Dialogue> {
-        let ids = self.renderer.prompt_ids(&messages)?.into_iter().map(i64::from).collect();
-        Ok(Dialogue { messages, ids, turns: Vec::new() })
+    /// When the template refuses the conversation, or prints nothing of the row's tools.
+    pub fn dialogue(&self, prompt: impl Into<PromptRecord>) -> Result<Dialogue> {
+        let PromptRecord { prompt: messages, extra: columns } = prompt.into();
+        let ids = self.renderer.prompt_ids(Conversation::new(&messages, &columns))?;
+        Ok(Dialogue { messages, columns, ids: ids.into_iter().map(i64::from).collect(), turns: Vec::new() })
     }
 
     /// Whether the context has room for an answer to `dialogue`.
@@ -154,7 +157,8 @@ impl ChatModel {
     /// When the template refuses the conversation.
     pub fn add_feedback(&self, dialogue: &mut Dialogue, message: Message) -> Result<bool> {
         let stopped = dialogue.turns.last().is_some_and(|turn| turn.finish_reason == FinishReason::StopId);
-        let ids = self.renderer.feedback_ids(&dialogue.messages, &message, stopped)?;
+        let ids =
+            self.renderer.feedback_ids(Conversation::new(&dialogue.messages, &dialogue.columns), &message, stopped)?;
         if self.context() <= dialogue.ids.len() + ids.len() {
             return Ok(false);
         }
@@ -173,6 +177,8 @@ impl ChatModel {
 pub struct Dialogue {
     /// The conversation as text.
     pub messages: Vec<Message>,
+    /// The other columns of its row; the chat template prints `tools` and reads `chat_template_kwargs`.
+    pub columns: Map<String, Json>,
     /// Prompt, responses and feedback as token ids, `[seq]`.
     pub ids: Vec<i64>,
     /// The model's turns, in order.

@@ -67,7 +67,7 @@ pub fn play_episodes<E: Environment>(
     check_len("keys", keys.len(), environments.len())?;
     let mut episodes = Vec::with_capacity(environments.len());
     for (environment, &index) in environments.iter_mut().zip(indices) {
-        let messages = environment.reset(seed, index)?.messages.into_iter().map(message).collect();
+        let messages: Vec<Message> = environment.reset(seed, index)?.messages.into_iter().map(message).collect();
         episodes.push(Episode { index, earlier: Vec::new(), dialogue: model.dialogue(messages)?, steps: Vec::new() });
     }
     let mut going: Vec<usize> = (0..episodes.len()).collect();

@@ -7,18 +7,18 @@ use rl_data::{ChatRecord, Conversation, Cursor, Renderer, Role, TrainOn};
 use rl_models::{ChatModel, Dialogue, distillation_loss};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tch::Device;
 
 use crate::batch::{MicroBatch, TrainingRow, micro_batches};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::DistillConfig;
-use crate::data::{DataFile, Layout, read_records, select_rows, train_and_held_out};
+use crate::data::{Loaded, Side, input_datasets, load, select_rows, under};
 use crate::digest::Digest;
 use crate::examples::Examples;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
 use crate::policy::Policy;
-use crate::sft::{input_model, save_averages, to_state, training_rows};
+use crate::sft::{input_model, save_averages, to_state, training_row};
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
 
@@ -57,13 +57,10 @@ impl Method for Distill {
     const NAME: &'static str = "distill";
 
     fn manifest(config: &DistillConfig) -> Result<Manifest> {
-        let mut manifest = Manifest::new().seed("seed", config.seed).input_path("data", &config.data)?;
-        manifest = input_model(manifest, "model", config.model.path.as_deref())?;
-        manifest = input_model(manifest, "teacher", Some(&config.teacher.path))?;
-        for (name, path) in &config.held_out {
-            manifest = manifest.input_path(format!("held_out.{name}"), path)?;
-        }
-        Ok(manifest)
+        let manifest = Manifest::new().seed("seed", config.seed);
+        let manifest = input_datasets(manifest, &config.data, &config.held_out)?;
+        let manifest = input_model(manifest, "model", config.model.path.as_deref())?;
+        input_model(manifest, "teacher", Some(&config.teacher.path))
     }
 
     fn build(config: &DistillConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
@@ -74,7 +71,7 @@ impl Method for Distill {
         if found != needed {
             return Err(Error::ReferenceVocabulary { path: config.teacher.path.clone(), found, needed });
         }
-        let (tasks, held_out) = train_and_held_out(load_tasks(config, &policy.chat.renderer)?);
+        let (tasks, held_out) = load_tasks(config, &policy.chat.renderer)?.into_parts();
         let rows = |tasks: Vec<Task>| tasks.into_iter().map(|task| task.row).collect();
         let held_out = held_out.into_iter().map(|(name, tasks)| (name, rows(tasks))).collect();
         let state: Option<DistillState> = resume.map(Saved::method).transpose()?;
@@ -184,7 +181,7 @@ fn answer(config: &DistillConfig, policy: &Policy, tasks: &[&Task], key: RandomK
     let Some(sampling) = &config.sampling else { return Err(Error::NothingToTrain) };
     let mut dialogues: Vec<Dialogue> = tasks
         .iter()
-        .map(|task| Dialogue { messages: Vec::new(), ids: task.prompt.clone(), turns: Vec::new() })
+        .map(|task| Dialogue { messages: Vec::new(), columns: Map::new(), ids: task.prompt.clone(), turns: Vec::new() })
         .collect();
     let keys: Vec<RandomKey> = (0..tasks.len()).map(|row| key.at(row as u64)).collect();
     policy.sampling(|chat| {
@@ -198,25 +195,17 @@ fn answer(config: &DistillConfig, policy: &Policy, tasks: &[&Task], key: RandomK
     Ok(tasks.iter().zip(dialogues).map(row).collect())
 }
 
-/// The file that is trained on, then those held out: rows, each with the prompt before its last answer.
-pub(crate) fn load_tasks(config: &DistillConfig, renderer: &Renderer) -> Result<Vec<DataFile<Task>>> {
-    let read = |key: &str, path: &Path, train_on: TrainOn| -> Result<DataFile<Task>> {
-        let records: Vec<ChatRecord> = read_records(key, path, Layout::Chat)?;
-        let rows = renderer.examples(&records, train_on);
-        let file = select_rows(key, path, &records, rows, &config.selection, training_rows)?;
-        let task = |row: TrainingRow| -> Result<Task> {
-            let ChatRecord { messages, extra } = &records[row.id as usize];
+/// What is trained on and what is held out: rows, each with the prompt before its last answer.
+pub(crate) fn load_tasks(config: &DistillConfig, renderer: &Renderer) -> Result<Loaded<Task>> {
+    let renderer = under(renderer, config.end_of_turn);
+    load::<ChatRecord, _>("data", &config.data, &config.held_out, |rows, side| {
+        let train_on = if side == Side::Train { config.train_on } else { TrainOn::Assistant };
+        let examples = renderer.examples(&rows.records, train_on);
+        select_rows(rows, examples, &config.selection, |id, ChatRecord { messages, extra }, example| {
             let last = messages.iter().rposition(|message| message.role == Role::Assistant).unwrap_or(messages.len());
             let prompt = Conversation::new(&messages[..last], extra);
             let prompt = renderer.prompt_ids(prompt)?.into_iter().map(i64::from).collect();
-            Ok(Task { row, prompt })
-        };
-        let items = file.items.into_iter().map(task).collect::<Result<_>>()?;
-        Ok(DataFile { key: file.key, path: file.path, items, report: file.report })
-    };
-    let mut files = vec![read("data", &config.data, config.train_on)?];
-    for (name, path) in &config.held_out {
-        files.push(read(&format!("held_out.{name}"), path, TrainOn::Assistant)?);
-    }
-    Ok(files)
+            Ok(Task { row: training_row(id, example), prompt })
+        })
+    })
 }

@@ -225,6 +225,16 @@ pub enum Error {
         /// Messages of the prompt.
         found: usize,
     },
+    /// A plain prompt has what only a chat template prints.
+    #[error("{}, row {row}: a plain prompt would lose the row's `{name}`, which only the chat template prints; leave `plain` out, or the column with `ignore`", path.display())]
+    PlainVariable {
+        /// The dataset.
+        path: PathBuf,
+        /// Its row, counted from 1.
+        row: usize,
+        /// The variable of the template: `tools`, or one of `chat_template_kwargs`.
+        name: String,
+    },
     /// A prompt is above the limit of the configuration.
     #[error("{}, row {row}: the prompt has {length} tokens, the limit is {limit}; raise `max_length` or set `too_long = \"drop\"`", path.display())]
     PromptTooLong {

@@ -29,11 +29,12 @@ mod trainer;
 mod unpaired;
 
 pub use config::{
-    ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, DistillConfig, Dtype, DynamicSampling,
-    EvaluationConfig, Goal, HeadInit, KlConfig, KlPlace, LongPrompts, MemoryCheck, ModelConfig, NewModelConfig,
-    ParameterGroup, PreferenceConfig, PromptsConfig, ReferenceConfig, ReferencePasses, RewardModelConfig, RlConfig,
-    RolloutConfig, RunConfig, SelectionConfig, SftConfig, TaskConfig, TeacherConfig, TrainingConfig, TurnAdvantage,
-    UnpairedConfig, UpdateConfig, ValidationConfig, ValueHeadConfig,
+    ActionConfig, BestConfig, CheckpointConfig, CriticConfig, CriticStart, DataConfig, DistillConfig, Dtype,
+    DynamicSampling, EvaluationConfig, Goal, HeadInit, HeldOutConfig, KlConfig, KlPlace, LongPrompts, MemoryCheck,
+    MixtureConfig, ModelConfig, NewModelConfig, ParameterGroup, PreferenceConfig, PromptsConfig, ReferenceConfig,
+    ReferencePasses, RewardModelConfig, RlConfig, RolloutConfig, RunConfig, SelectionConfig, SftConfig, ShareConfig,
+    TaskConfig, TeacherConfig, TrainingConfig, TurnAdvantage, UnpairedConfig, UpdateConfig, ValidationConfig,
+    ValueHeadConfig,
 };
 pub use data::DataFile;
 pub use distill::{Distill, DistillTrainer};

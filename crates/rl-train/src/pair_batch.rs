@@ -1,14 +1,15 @@
 //! Pairs of answers to one prompt as packed micro-batches: a pair stays together and its prompt goes through the model once.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use rl_core::preference_loss::ld_dpo_token_weights;
-use rl_data::{PreferenceExample, PreferenceRecord, Renderer, Seams, Selection, SelectionPolicy};
+use rl_data::{PreferenceExample, PreferenceRecord, Renderer, Seams, SelectionPolicy};
 use rl_models::Decoder;
 
 use crate::batch::{MicroBatch, TrainingRow, unit_micro_batches, unit_tokens};
-use crate::data::{DataFile, Layout, read_records, select_rows};
+use crate::config::{DataConfig, HeldOutConfig};
+use crate::data::{Loaded, load, select_rows};
+use crate::sft::training_row;
 use crate::{Error, Result};
 
 /// Two answers to one prompt as token ids.
@@ -55,40 +56,23 @@ impl TrainingPair {
     }
 }
 
-/// The pairs of `data`, which is trained on, then those of each file of `held_out`.
-pub(crate) fn pair_files(
+/// The pairs of `data`, and those of `held_out`.
+pub(crate) fn load_pairs(
     renderer: &Renderer,
-    data: &Path,
-    held_out: &BTreeMap<String, PathBuf>,
+    data: &DataConfig,
+    held_out: &BTreeMap<String, HeldOutConfig>,
     seams: Seams,
     selection: &SelectionPolicy,
-) -> Result<Vec<DataFile<TrainingPair>>> {
-    let read = |key: &str, path: &Path| {
-        let records: Vec<PreferenceRecord> = read_records(key, path, Layout::Pairs)?;
-        select_rows(key, path, &records, renderer.preference_examples(&records, seams), selection, training_pairs)
-    };
-    let mut files = vec![read("data", data)?];
-    for (name, path) in held_out {
-        files.push(read(&format!("held_out.{name}"), path)?);
-    }
-    Ok(files)
+) -> Result<Loaded<TrainingPair>> {
+    load::<PreferenceRecord, _>("data", data, held_out, |rows, _| {
+        let examples = renderer.preference_examples(&rows.records, seams);
+        select_rows(rows, examples, selection, |id, _, example| Ok(training_pair(id, example)))
+    })
 }
 
-/// The selected pairs of a file.
-fn training_pairs(selection: Selection<PreferenceExample>) -> Vec<TrainingPair> {
-    let examples = selection.rows.into_iter().zip(selection.examples);
-    examples
-        .map(|(row, example)| {
-            let id = row as u64;
-            let side = |side: rl_data::Example| TrainingRow {
-                id,
-                ids: side.ids.into_iter().map(i64::from).collect(),
-                trainable: side.trainable,
-                group: Some(id),
-            };
-            TrainingPair { id, margin: example.margin, chosen: side(example.chosen), rejected: side(example.rejected) }
-        })
-        .collect()
+fn training_pair(id: u64, example: PreferenceExample) -> TrainingPair {
+    let side = |side: rl_data::Example| TrainingRow { group: Some(id), ..training_row(id, side) };
+    TrainingPair { id, margin: example.margin, chosen: side(example.chosen), rejected: side(example.rejected) }
 }
 
 /// Splits pairs into micro-batches of at most `max_tokens` tokens each, largest first; the prompt of a pair counts once.

@@ -5,7 +5,7 @@ use std::path::Path;
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::masked::StepCounts;
 use rl_core::random::RandomKey;
-use rl_data::{ChatRecord, Cursor, Renderer, Selection, TrainOn};
+use rl_data::{ChatRecord, Cursor, Example, Renderer, TrainOn};
 use rl_track::{Manifest, MetricsRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,9 +14,9 @@ use tch::Device;
 use crate::batch::{MicroBatch, TrainingRow, backward_from, micro_batches, to_host};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::SftConfig;
-use crate::data::{DataFile, Layout, read_records, select_rows, train_and_held_out};
+use crate::data::{Loaded, Side, input_datasets, load, select_rows, training_records, under};
 use crate::digest::Digest;
-use crate::examples::Examples;
+use crate::examples::{Examples, TrainingSet};
 use crate::learner::{Learner, LearnerConfig, LearnerState};
 use crate::new_model::new_model;
 use crate::policy::Policy;
@@ -50,24 +50,21 @@ impl Method for Sft {
     const NAME: &'static str = "sft";
 
     fn manifest(config: &SftConfig) -> Result<Manifest> {
-        let mut manifest = Manifest::new().seed("seed", config.seed).input_path("data", &config.data)?;
-        manifest = input_model(manifest, "model", config.model.path.as_deref())?;
-        for (name, path) in &config.held_out {
-            manifest = manifest.input_path(format!("held_out.{name}"), path)?;
-        }
-        Ok(manifest)
+        let manifest = Manifest::new().seed("seed", config.seed);
+        let manifest = input_datasets(manifest, &config.data, &config.held_out)?;
+        input_model(manifest, "model", config.model.path.as_deref())
     }
 
     fn build(config: &SftConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
         let new = || match &config.model.new {
             Some(shape) => {
-                let records: Vec<ChatRecord> = read_records("data", &config.data, Layout::Chat)?;
+                let records: Vec<ChatRecord> = training_records("data", &config.data, &config.held_out)?;
                 new_model(shape, &records, config.seed, config.model.dtype.kind(), device)
             }
             None => Err(Error::NothingToTrain),
         };
         let policy = Policy::load(&config.model, resume, config.seed, device, new)?;
-        let (rows, held_out) = train_and_held_out(load_rows(config, &policy.chat.renderer)?);
+        let (rows, held_out) = load_rows(config, &policy.chat.renderer)?.into_parts();
         Self::assemble(config, policy, rows, held_out, resume)
     }
 
@@ -144,13 +141,13 @@ impl Sft {
         resume: Option<&Saved>,
     ) -> Result<Self> {
         let policy = Policy::load(&config.model, resume, config.seed, device, || Err(Error::NothingToTrain))?;
-        Self::assemble(config, policy, rows, held_out, resume)
+        Self::assemble(config, policy, rows.into(), held_out, resume)
     }
 
     fn assemble(
         config: &SftConfig,
         policy: Policy,
-        rows: Vec<TrainingRow>,
+        rows: TrainingSet<TrainingRow>,
         held_out: Vec<(String, Vec<TrainingRow>)>,
         resume: Option<&Saved>,
     ) -> Result<Self> {
@@ -220,29 +217,18 @@ pub(crate) fn to_state(state: &impl Serialize) -> Result<Value> {
         .map_err(|error| Error::Resume { path: crate::checkpoint::STATE_FILE.into(), reason: error.to_string() })
 }
 
-/// The file that is trained on, then those held out.
-pub(crate) fn load_rows(config: &SftConfig, renderer: &Renderer) -> Result<Vec<DataFile<TrainingRow>>> {
-    let read = |key: &str, path: &Path, train_on: TrainOn| {
-        let records: Vec<ChatRecord> = read_records(key, path, Layout::Chat)?;
-        select_rows(key, path, &records, renderer.examples(&records, train_on), &config.selection, training_rows)
-    };
-    let mut files = vec![read("data", &config.data, config.train_on)?];
-    for (name, path) in &config.held_out {
-        files.push(read(&format!("held_out.{name}"), path, TrainOn::Assistant)?);
-    }
-    Ok(files)
+/// What is trained on and what is held out, as rows.
+pub(crate) fn load_rows(config: &SftConfig, renderer: &Renderer) -> Result<Loaded<TrainingRow>> {
+    let renderer = under(renderer, config.end_of_turn);
+    load::<ChatRecord, _>("data", &config.data, &config.held_out, |rows, side| {
+        let train_on = if side == Side::Train { config.train_on } else { TrainOn::Assistant };
+        let examples = renderer.examples(&rows.records, train_on);
+        select_rows(rows, examples, &config.selection, |id, _, example| Ok(training_row(id, example)))
+    })
 }
 
-/// Rows as the trainers take them; their ids are those of the file.
-pub(crate) fn training_rows(selection: Selection) -> Vec<TrainingRow> {
-    let wide = |ids: Vec<u32>| ids.into_iter().map(i64::from).collect();
-    let examples = selection.rows.into_iter().zip(selection.examples);
-    examples
-        .map(|(row, example)| TrainingRow {
-            id: row as u64,
-            ids: wide(example.ids),
-            trainable: example.trainable,
-            group: None,
-        })
-        .collect()
+/// An example as the trainers take it.
+pub(crate) fn training_row(id: u64, example: Example) -> TrainingRow {
+    let ids = example.ids.into_iter().map(i64::from).collect();
+    TrainingRow { id, ids, trainable: example.trainable, group: None }
 }

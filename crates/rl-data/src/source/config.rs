@@ -104,7 +104,8 @@ impl DatasetConfig {
         let left = self.limit()?;
         let mut rows = self.open()?;
         let Some(columns) = rows.columns()? else {
-            return Err(Error::Dataset { name: self.path.clone(), problem: "it has no rows".to_owned() });
+            let (name, problem) = (self.path.clone(), "it has no rows".to_owned());
+            return Err(Error::Columns { name, record: R::NAME, problem });
         };
         let detection = Detection::new::<R>(&self.path, &columns, self.layout, &self.columns)?;
         Ok(Records { rows, left, detection, ready: Vec::new().into_iter() })

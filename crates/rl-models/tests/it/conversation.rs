@@ -58,7 +58,7 @@ fn a_dialogue_is_prompt_then_sampled_turns_and_feedback_between_them() {
     let mut reasons = Vec::new();
     let wide = |ids: Vec<u32>| -> Vec<i64> { ids.into_iter().map(i64::from).collect() };
     for Episode { dialogue, steps, .. } in play(&model, &(0..24).collect::<Vec<_>>(), 8) {
-        let Dialogue { messages, ids, turns } = &dialogue;
+        let Dialogue { messages, ids, turns, .. } = &dialogue;
         // An untrained model never answers rightly: three attempts, with feedback after the first two.
         assert_eq!((turns.len(), steps.len(), messages.len()), (3, 3, 6));
         let mut expected = wide(renderer.prompt_ids(&messages[..1]).unwrap());

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rl_data::{SelectionPolicy, TrainOn};
+use rl_data::{EndOfTurn, SelectionPolicy, TrainOn};
 use rl_models::DistillationSettings;
 use rl_models::generate::SamplingConfig;
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{Dtype, ModelConfig, RunConfig, TrainingConfig, on_splits, refused};
+use super::data::{is_required, validate_held_out};
+use super::{DataConfig, Dtype, HeldOutConfig, ModelConfig, RunConfig, TrainingConfig, on_splits, refused};
 
 /// A student learns a teacher's next-token distributions, on given answers and on its own.
 ///
@@ -27,10 +28,14 @@ pub struct DistillConfig {
     pub model: ModelConfig,
     /// The teacher: a checkpoint with the student's vocabulary.
     pub teacher: TeacherConfig,
-    /// JSON Lines of `{"messages": [...]}`.
-    pub data: PathBuf,
+    /// Conversations: rows of `{"messages": [...]}`, or of a prompt and a completion.
+    pub data: DataConfig,
     /// Which turns are targets.
     pub train_on: TrainOn,
+    /// What becomes of a trained answer that the template does not end, so that stopping would not be learned; `required`,
+    /// where none is said, refuses the row.
+    #[serde(default, skip_serializing_if = "is_required")]
+    pub end_of_turn: EndOfTurn,
     /// Longest row in tokens, and what happens to rows that do not fit.
     pub selection: SelectionPolicy,
     /// Sequences per optimizer step.
@@ -42,9 +47,9 @@ pub struct DistillConfig {
     /// How the student's answers are drawn; needed where `on_policy_fraction` is positive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<SamplingConfig>,
-    /// Held-out files by name, scored at every evaluation; same layout as `data`.
+    /// What is held out, by name, and scored at every evaluation: conversations of their own, or a share of `data`.
     #[serde(default)]
-    pub held_out: BTreeMap<String, PathBuf>,
+    pub held_out: BTreeMap<String, HeldOutConfig>,
     /// Length, optimizer, checkpoints.
     pub training: TrainingConfig,
 }
@@ -68,6 +73,8 @@ impl RunConfig for DistillConfig {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
+        self.data.validate("data")?;
+        validate_held_out(&self.held_out)?;
         self.model.validate_pretrained()?;
         ensure(0 < self.batch_size, "batch_size", self.batch_size, "must be positive")?;
         self.distillation.validate().map_err(refused("distillation"))?;

@@ -19,6 +19,7 @@ macro_rules! common_sections {
     };
 }
 
+pub(crate) mod data;
 mod distill;
 mod model;
 mod preference;
@@ -33,6 +34,7 @@ use std::path::Path;
 use rl_track::ConfigError;
 use serde::Serialize;
 
+pub use data::{DataConfig, HeldOutConfig, MixtureConfig, ShareConfig};
 pub use distill::{DistillConfig, TeacherConfig};
 pub use model::{Dtype, ModelConfig, NewModelConfig};
 pub use preference::{PreferenceConfig, ReferenceConfig, ReferencePasses};

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rl_core::preference_loss::{PreferenceObjective, ReferenceUpdate};
-use rl_data::{Seams, SelectionPolicy};
+use rl_data::{EndOfTurn, Seams, SelectionPolicy};
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{ModelConfig, RunConfig, TrainingConfig, in_section, on_splits};
+use super::data::{is_required, validate_held_out};
+use super::{DataConfig, HeldOutConfig, ModelConfig, RunConfig, TrainingConfig, in_section, on_splits};
 
-/// Preference optimisation on a file of pairs.
+/// Preference optimisation on pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreferenceConfig {
@@ -20,10 +21,14 @@ pub struct PreferenceConfig {
     pub seed: u64,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// JSON Lines of `{"prompt": ..., "chosen": ..., "rejected": ...}`.
-    pub data: PathBuf,
+    /// Pairs: rows of `{"prompt": ..., "chosen": ..., "rejected": ...}`.
+    pub data: DataConfig,
     /// What becomes of pairs whose prompt merges with a response when tokenised.
     pub seams: Seams,
+    /// What becomes of a trained answer that the template does not end, so that stopping would not be learned; `required`,
+    /// where none is said, refuses the row.
+    #[serde(default, skip_serializing_if = "is_required")]
+    pub end_of_turn: EndOfTurn,
     /// Longest side in tokens, and what happens to pairs that do not fit.
     pub selection: SelectionPolicy,
     /// Pairs per optimizer step.
@@ -33,9 +38,9 @@ pub struct PreferenceConfig {
     /// The frozen policy of the log-ratios; absent if and only if no loss of the objective has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<ReferenceConfig>,
-    /// Held-out files by name, measured at every evaluation; same layout as `data`.
+    /// What is held out, by name, and measured at every evaluation: pairs of their own, or a share of `data`.
     #[serde(default)]
-    pub held_out: BTreeMap<String, PathBuf>,
+    pub held_out: BTreeMap<String, HeldOutConfig>,
     /// What is trained; starts from a checkpoint.
     pub model: ModelConfig,
     /// Length, optimizer, checkpoints.
@@ -77,6 +82,8 @@ impl RunConfig for PreferenceConfig {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
+        self.data.validate("data")?;
+        validate_held_out(&self.held_out)?;
         self.model.validate_pretrained()?;
         ensure(0 < self.batch_size, "batch_size", self.batch_size, "must be positive")?;
         ensure(!self.objective.losses.is_empty(), "objective.losses", "[]", "give at least one loss")?;

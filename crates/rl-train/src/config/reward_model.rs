@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rl_data::{Seams, SelectionPolicy};
+use rl_data::{EndOfTurn, Seams, SelectionPolicy};
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{ModelConfig, RunConfig, TrainingConfig, on_splits};
+use super::data::{is_required, validate_held_out};
+use super::{DataConfig, HeldOutConfig, ModelConfig, RunConfig, TrainingConfig, on_splits};
 
-/// A reward model trained on a file of pairs.
+/// A reward model trained on pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardModelConfig {
@@ -19,10 +20,14 @@ pub struct RewardModelConfig {
     pub seed: u64,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// JSON Lines of `{"prompt": ..., "chosen": ..., "rejected": ...}`.
-    pub data: PathBuf,
+    /// Pairs: rows of `{"prompt": ..., "chosen": ..., "rejected": ...}`.
+    pub data: DataConfig,
     /// What becomes of pairs whose prompt merges with a response when tokenised.
     pub seams: Seams,
+    /// What becomes of a trained answer that the template does not end, so that stopping would not be learned; `required`,
+    /// where none is said, refuses the row.
+    #[serde(default, skip_serializing_if = "is_required")]
+    pub end_of_turn: EndOfTurn,
     /// Longest side in tokens, and what happens to pairs that do not fit.
     pub selection: SelectionPolicy,
     /// Pairs per optimizer step.
@@ -35,10 +40,10 @@ pub struct RewardModelConfig {
     /// Weight of `(chosen + rejected)^2`, which keeps the rewards around 0; 0 is off.
     #[serde(default)]
     pub centering_coef: f64,
-    /// Held-out files by name, measured at every evaluation; same layout as `data`. The mean and spread of all their
-    /// rewards are stored in the checkpoint, for normalised use.
+    /// What is held out, by name, and measured at every evaluation: pairs of their own, or a share of `data`. The mean and
+    /// spread of all their rewards are stored in the checkpoint, for normalised use.
     #[serde(default)]
-    pub held_out: BTreeMap<String, PathBuf>,
+    pub held_out: BTreeMap<String, HeldOutConfig>,
     /// What is trained beside the head: `path` is a language model, or a reward model to go on with.
     pub model: ModelConfig,
     /// Length, optimizer, checkpoints.
@@ -63,6 +68,8 @@ impl RunConfig for RewardModelConfig {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
+        self.data.validate("data")?;
+        validate_held_out(&self.held_out)?;
         self.model.validate_pretrained()?;
         ensure(0 < self.batch_size, "batch_size", self.batch_size, "must be positive")?;
         let coef = self.centering_coef;

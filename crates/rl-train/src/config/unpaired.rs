@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rl_core::preference_loss::{UnpairedLoss, UnpairedObjective};
-use rl_data::{Seams, SelectionPolicy};
+use rl_data::{EndOfTurn, Seams, SelectionPolicy};
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{ModelConfig, RunConfig, TrainingConfig, in_section, on_splits};
+use super::data::{is_required, validate_held_out};
+use super::{DataConfig, HeldOutConfig, ModelConfig, RunConfig, TrainingConfig, in_section, on_splits};
 
-/// Preference optimisation on a file of answers with verdicts.
+/// Preference optimisation on answers with verdicts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnpairedConfig {
@@ -20,10 +21,14 @@ pub struct UnpairedConfig {
     pub seed: u64,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// JSON Lines of `{"prompt": ..., "completion": ..., "label": true}`.
-    pub data: PathBuf,
+    /// Judged answers: rows of `{"prompt": ..., "completion": ..., "label": true}`.
+    pub data: DataConfig,
     /// What becomes of rows whose prompt merges with the response when tokenised.
     pub seams: Seams,
+    /// What becomes of a trained answer that the template does not end, so that stopping would not be learned; `required`,
+    /// where none is said, refuses the row.
+    #[serde(default, skip_serializing_if = "is_required")]
+    pub end_of_turn: EndOfTurn,
     /// Longest row in tokens, and what happens to rows that do not fit. A mismatched row of KTO's estimate is cut at its
     /// end to the same length.
     pub selection: SelectionPolicy,
@@ -35,9 +40,9 @@ pub struct UnpairedConfig {
     /// made in every step: KTO's estimate pairs answers anew each time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<PathBuf>,
-    /// Held-out files by name, measured at every evaluation; same layout as `data`.
+    /// What is held out, by name, and measured at every evaluation: answers of their own, or a share of `data`.
     #[serde(default)]
-    pub held_out: BTreeMap<String, PathBuf>,
+    pub held_out: BTreeMap<String, HeldOutConfig>,
     /// What is trained; starts from a checkpoint.
     pub model: ModelConfig,
     /// Length, optimizer, checkpoints.
@@ -52,6 +57,8 @@ impl RunConfig for UnpairedConfig {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
+        self.data.validate("data")?;
+        validate_held_out(&self.held_out)?;
         self.model.validate_pretrained()?;
         self.objective.validate().map_err(in_section("objective"))?;
         let size = self.batch_size;

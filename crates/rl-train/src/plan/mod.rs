@@ -44,7 +44,7 @@ pub struct Plan {
     pub device: String,
     /// The models it holds; the first is trained.
     pub models: Vec<PlannedModel>,
-    /// The files it reads, that which is trained on first.
+    /// The datasets it reads, those trained on first.
     pub files: Vec<FilePlan>,
     /// What a step takes `per_step` of: `rows`, `pairs`, `answers`, `prompts`.
     pub unit: &'static str,
@@ -316,9 +316,10 @@ fn check_folder(run: &Path) -> std::result::Result<(), ConfigError> {
 fn notes<C: Planned>(config: &C, work: &Work) -> Vec<String> {
     let mut notes = Vec::new();
     let training = config.training();
-    if let Some(file) = work.files.first().filter(|file| file.kept < work.per_step) {
+    let epoch: usize = work.files.iter().map(|file| file.epoch_rows).sum();
+    if 0 < epoch && epoch < work.per_step {
         let (unit, per_step) = (work.unit, work.per_step);
-        notes.push(format!("a step takes {per_step} {unit}, the file keeps {}: steps run over its end", file.kept));
+        notes.push(format!("a step takes {per_step} {unit}, an epoch has {epoch}: steps run over its end"));
     }
     if training.micro_batch_tokens < work.largest.tokens {
         notes.push(format!(

@@ -1,14 +1,15 @@
 //! The largest pass of a run: which rows go through the model together, and how much of what that makes.
 
-use rl_data::DataOrder;
+use rl_data::{DataOrder, Epochs};
 use rl_models::{ModelConfig, Packed};
 use rl_torch::attention::AttentionCells;
 use tch::Device;
 
 use crate::Result;
 use crate::batch::{TrainingRow, shared_groups};
+use crate::examples::TrainingSet;
 
-/// Steps whose batches are looked at: in the first pass over the data every row is met once.
+/// Steps whose batches are looked at.
 const MAX_STEPS: u64 = 20_000;
 /// Passes with the most tokens that are laid out to compare what they keep.
 const CANDIDATES: usize = 4;
@@ -56,18 +57,23 @@ pub(crate) struct LargestPass {
     pub items: Vec<usize>,
 }
 
-/// Looks through the steps of the first pass over `items`, `per_step` at a time in the order of `seed`; `passes` gives the
-/// micro-batches of a step, each as its rows.
+/// Looks through the steps of the first pass over `set`, `per_step` at a time in the order of `seed`, and of a mix through
+/// those of all; `passes` gives the micro-batches of a step, each as its rows.
 pub(crate) fn largest_pass<'a, T>(
-    items: &'a [T],
+    set: &'a TrainingSet<T>,
     seed: u64,
     per_step: usize,
     num_steps: u64,
     config: &ModelConfig,
     passes: impl Fn(&[&'a T]) -> Vec<Vec<&'a TrainingRow>>,
 ) -> Result<LargestPass> {
-    let mut order = DataOrder::new(seed, items.len())?;
-    let steps = num_steps.min(items.len().div_ceil(per_step.max(1)) as u64).clamp(1, MAX_STEPS);
+    let (items, epochs) = (&set.items, set.epochs()?);
+    let enough = match &epochs {
+        Epochs::All(rows) => rows.div_ceil(per_step.max(1)) as u64,
+        Epochs::Mixed(_) => MAX_STEPS,
+    };
+    let mut order = DataOrder::new(seed, epochs)?;
+    let steps = num_steps.min(enough).clamp(1, MAX_STEPS);
     let mut best: Vec<(usize, Vec<usize>, Vec<&TrainingRow>)> = Vec::new();
     for _ in 0..steps {
         let places = order.take(per_step);

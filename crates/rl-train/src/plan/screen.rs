@@ -34,9 +34,11 @@ impl Plan {
         lines.push(String::new());
         lines.push("data".into());
         lines.extend(shown(self.files.iter().map(file), SHOWN + 1, "files"));
+        let lengths: Vec<usize> = self.training_files().flat_map(|file| file.lengths.iter().copied()).collect();
         if let Some(first) = self.files.first() {
-            lines.push(format!("  lengths of {} in tokens", first.key));
-            lines.extend(histogram(&first.lengths));
+            let key = first.key.split(".datasets.").next().unwrap_or_default();
+            lines.push(format!("  lengths of {key} in tokens"));
+            lines.extend(histogram(if lengths.is_empty() { &first.lengths } else { &lengths }));
         }
         lines.push(String::new());
         lines.extend(self.work());
@@ -48,16 +50,24 @@ impl Plan {
         lines
     }
 
+    fn training_files(&self) -> impl Iterator<Item = &FilePlan> {
+        self.files.iter().filter(|file| 0 < file.epoch_rows && 0 < file.kept)
+    }
+
     fn work(&self) -> Vec<String> {
         let visited = self.steps.saturating_mul(self.per_step as u64);
         let mut lines =
             vec![format!("steps        {} of {} {} each: {visited} in all", self.steps, self.per_step, self.unit)];
-        if let Some(first) = self.files.first().filter(|file| 0 < file.kept && 0 < file.trained) {
-            let of_run = |count: u64| (count as f64 * visited as f64 / first.kept as f64).round();
+        let epoch: usize = self.training_files().map(|file| file.epoch_rows).sum();
+        if self.training_files().any(|file| 0 < file.trained) {
+            let of_run = |count: fn(&FilePlan) -> u64| {
+                let of_epoch = |file: &FilePlan| count(file) as f64 * file.epoch_rows as f64 / file.kept as f64;
+                (self.training_files().map(of_epoch).sum::<f64>() * visited as f64 / epoch as f64).round()
+            };
             lines.push(format!(
                 "tokens       {} in the run, {} of them trained",
-                short(of_run(first.tokens)),
-                short(of_run(first.trained))
+                short(of_run(|file| file.tokens)),
+                short(of_run(|file| file.trained))
             ));
         }
         if let Some(rollout) = &self.rollout {

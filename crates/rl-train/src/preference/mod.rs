@@ -19,11 +19,11 @@ use tch::{Device, Tensor};
 use crate::batch::{backward_from, to_host};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::{PreferenceConfig, ReferencePasses};
-use crate::data::{DataFile, train_and_held_out};
+use crate::data::{Loaded, input_datasets, under};
 use crate::digest::Digest;
-use crate::examples::Examples;
+use crate::examples::{Examples, TrainingSet};
 use crate::learner::{Learner, LearnerConfig, LearnerState};
-use crate::pair_batch::{PairBatch, TrainingPair, pair_files, pair_micro_batches};
+use crate::pair_batch::{self, PairBatch, TrainingPair, pair_micro_batches};
 use crate::policy::Policy;
 use crate::sft::{input_model, save_averages, to_state};
 use crate::trainer::{Method, StepReport, Trainer};
@@ -81,19 +81,16 @@ impl Method for Preference {
     const NAME: &'static str = "preference";
 
     fn manifest(config: &PreferenceConfig) -> Result<Manifest> {
-        let mut manifest = Manifest::new().seed("seed", config.seed).input_path("data", &config.data)?;
+        let manifest = Manifest::new().seed("seed", config.seed);
+        let mut manifest = input_datasets(manifest, &config.data, &config.held_out)?;
         manifest = input_model(manifest, "model", config.model.path.as_deref())?;
         let reference = config.reference.as_ref().and_then(|reference| reference.path.as_deref());
-        manifest = input_model(manifest, "reference", reference)?;
-        for (name, path) in &config.held_out {
-            manifest = manifest.input_path(format!("held_out.{name}"), path)?;
-        }
-        Ok(manifest)
+        input_model(manifest, "reference", reference)
     }
 
     fn build(config: &PreferenceConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
         let policy = load_policy(config, resume, device)?;
-        let (pairs, held_out) = train_and_held_out(load_pairs(config, &policy.chat.renderer)?);
+        let (pairs, held_out) = load_pairs(config, &policy.chat.renderer)?.into_parts();
         Self::assemble(config, policy, pairs, held_out, device, resume)
     }
 
@@ -215,24 +212,22 @@ impl Preference {
         device: Device,
         resume: Option<&Saved>,
     ) -> Result<Self> {
-        Self::assemble(config, load_policy(config, resume, device)?, pairs, held_out, device, resume)
+        Self::assemble(config, load_policy(config, resume, device)?, pairs.into(), held_out, device, resume)
     }
 
     fn assemble(
         config: &PreferenceConfig,
         policy: Policy,
-        pairs: Vec<TrainingPair>,
+        pairs: TrainingSet<TrainingPair>,
         held_out: Vec<(String, Vec<TrainingPair>)>,
         device: Device,
         resume: Option<&Saved>,
     ) -> Result<Self> {
-        pairs.iter().chain(held_out.iter().flat_map(|(_, pairs)| pairs)).try_for_each(TrainingPair::check)?;
-        let wrap = |pairs: Vec<TrainingPair>| -> Vec<Pair> {
-            pairs.into_iter().map(|pair| Pair { pair, reference: None }).collect()
-        };
-        let mut pairs = wrap(pairs);
+        pairs.items.iter().chain(held_out.iter().flat_map(|(_, pairs)| pairs)).try_for_each(TrainingPair::check)?;
+        let wrap = |pair| Pair { pair, reference: None };
+        let mut pairs = pairs.map(wrap);
         let mut held_out: Vec<(String, Vec<Pair>)> =
-            held_out.into_iter().map(|(name, pairs)| (name, wrap(pairs))).collect();
+            held_out.into_iter().map(|(name, pairs)| (name, pairs.into_iter().map(wrap).collect())).collect();
 
         let mut reference = None;
         if let Some(settings) = &config.reference {
@@ -398,18 +393,29 @@ fn precompute(
     config: &PreferenceConfig,
     policy: &Policy,
     reference: &FrozenReference,
-    pairs: &mut [Pair],
+    set: &mut TrainingSet<Pair>,
 ) -> Result<()> {
-    let steps = config.training.max_steps.unwrap_or(u64::MAX);
-    let size = config.batch_size;
-    let visited = usize::try_from(steps).unwrap_or(usize::MAX).saturating_mul(size).min(pairs.len());
-    let mut order = DataOrder::new(config.seed, pairs.len())?;
-    let mut done = 0;
-    while done < visited {
-        // With one epoch the last step is short; with more it goes on into the next.
-        let count = if config.training.epochs == Some(1) { size.min(pairs.len() - done) } else { size };
-        precompute_batch(config, policy, reference, pairs, order.take(count))?;
-        done += count;
+    let epochs = set.epochs()?;
+    let size = config.batch_size as u64;
+    let mut left = match config.training.epochs {
+        Some(count) => count.saturating_mul(epochs.epoch_rows() as u64),
+        None => config.training.max_steps.unwrap_or(0).saturating_mul(size),
+    };
+    let mut order = DataOrder::new(config.seed, epochs)?;
+    let mut unknown = set.items.len();
+    while 0 < left && 0 < unknown {
+        // The last step of the last epoch is short; others go on into the next.
+        let count = size.min(left);
+        let places = order.take(count as usize);
+        left -= count;
+        let mut new: Vec<usize> = places.iter().copied().filter(|&at| set.items[at].reference.is_none()).collect();
+        if new.is_empty() {
+            continue;
+        }
+        precompute_batch(config, policy, reference, &mut set.items, places)?;
+        new.sort_unstable();
+        new.dedup();
+        unknown -= new.len();
     }
     Ok(())
 }
@@ -440,7 +446,8 @@ fn load_policy(config: &PreferenceConfig, resume: Option<&Saved>, device: Device
     Policy::load(&config.model, resume, config.seed, device, || Err(Error::NothingToTrain))
 }
 
-/// The file that is trained on, then those held out.
-pub(crate) fn load_pairs(config: &PreferenceConfig, renderer: &Renderer) -> Result<Vec<DataFile<TrainingPair>>> {
-    pair_files(renderer, &config.data, &config.held_out, config.seams, &config.selection)
+/// What is trained on and what is held out, as pairs.
+pub(crate) fn load_pairs(config: &PreferenceConfig, renderer: &Renderer) -> Result<Loaded<TrainingPair>> {
+    let renderer = under(renderer, config.end_of_turn);
+    pair_batch::load_pairs(&renderer, &config.data, &config.held_out, config.seams, &config.selection)
 }

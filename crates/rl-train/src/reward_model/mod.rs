@@ -19,11 +19,11 @@ use tch::Device;
 use crate::batch::{backward_from, to_host};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::RewardModelConfig;
-use crate::data::{DataFile, train_and_held_out};
+use crate::data::{Loaded, input_datasets, under};
 use crate::digest::Digest;
-use crate::examples::Examples;
+use crate::examples::{Examples, TrainingSet};
 use crate::learner::{Learner, LearnerConfig, LearnerState};
-use crate::pair_batch::{PairBatch, PairLayout, TrainingPair, pair_files, pair_micro_batches};
+use crate::pair_batch::{self, PairBatch, PairLayout, TrainingPair, pair_micro_batches};
 use crate::sft::{input_model, to_state};
 use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
@@ -63,17 +63,14 @@ impl Method for RewardModel {
     const NAME: &'static str = "reward model";
 
     fn manifest(config: &RewardModelConfig) -> Result<Manifest> {
-        let mut manifest = Manifest::new().seed("seed", config.seed).input_path("data", &config.data)?;
-        manifest = input_model(manifest, "model", config.model.path.as_deref())?;
-        for (name, path) in &config.held_out {
-            manifest = manifest.input_path(format!("held_out.{name}"), path)?;
-        }
-        Ok(manifest)
+        let manifest = Manifest::new().seed("seed", config.seed);
+        let manifest = input_datasets(manifest, &config.data, &config.held_out)?;
+        input_model(manifest, "model", config.model.path.as_deref())
     }
 
     fn build(config: &RewardModelConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
         let scorer = Scorer::load(config, resume, device)?;
-        let (pairs, held_out) = train_and_held_out(load_pairs(config, &scorer.renderer)?);
+        let (pairs, held_out) = load_pairs(config, &scorer.renderer)?.into_parts();
         Self::assemble(config, scorer, pairs, held_out, resume)
     }
 
@@ -177,17 +174,17 @@ impl RewardModel {
         device: Device,
         resume: Option<&Saved>,
     ) -> Result<Self> {
-        Self::assemble(config, Scorer::load(config, resume, device)?, pairs, held_out, resume)
+        Self::assemble(config, Scorer::load(config, resume, device)?, pairs.into(), held_out, resume)
     }
 
     fn assemble(
         config: &RewardModelConfig,
         scorer: Scorer,
-        pairs: Vec<TrainingPair>,
+        pairs: TrainingSet<TrainingPair>,
         held_out: Vec<(String, Vec<TrainingPair>)>,
         resume: Option<&Saved>,
     ) -> Result<Self> {
-        pairs.iter().chain(held_out.iter().flat_map(|(_, pairs)| pairs)).try_for_each(TrainingPair::check)?;
+        pairs.items.iter().chain(held_out.iter().flat_map(|(_, pairs)| pairs)).try_for_each(TrainingPair::check)?;
         let state: Option<RewardModelState> = resume.map(Saved::method).transpose()?;
         let cursor = state.as_ref().map(|state| state.cursor);
         let examples = Examples::new(pairs, config.seed, cursor, &config.training)?;
@@ -247,9 +244,10 @@ impl Totals {
     }
 }
 
-/// The file that is trained on, then those held out.
-pub(crate) fn load_pairs(config: &RewardModelConfig, renderer: &Renderer) -> Result<Vec<DataFile<TrainingPair>>> {
-    pair_files(renderer, &config.data, &config.held_out, config.seams, &config.selection)
+/// What is trained on and what is held out, as pairs.
+pub(crate) fn load_pairs(config: &RewardModelConfig, renderer: &Renderer) -> Result<Loaded<TrainingPair>> {
+    let renderer = under(renderer, config.end_of_turn);
+    pair_batch::load_pairs(&renderer, &config.data, &config.held_out, config.seams, &config.selection)
 }
 
 /// Chosen and rejected of `[2 pairs]`.

@@ -33,6 +33,7 @@ use tch::Device;
 
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::{KlPlace, RlConfig, TaskConfig};
+use crate::data::input_data;
 use crate::digest::Digest;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
 use crate::policy::{Policy, Reference};
@@ -78,6 +79,8 @@ pub struct Rl {
     critic: Option<Critic>,
     learner: Learner,
     source: Source,
+    /// The tasks of evaluations, from their first; read by the first of them.
+    validation: Option<Source>,
     scoring: Option<Scoring>,
     reward_models: RewardModels,
     pretrain: Option<Pretrain>,
@@ -124,7 +127,10 @@ impl Method for Rl {
         let tasks = [("task", Some(&config.rollout.task)), ("validation", config.validation.as_ref().map(|v| &v.task))];
         for (name, task) in tasks {
             manifest = match task {
-                Some(TaskConfig::Prompts(prompts)) => manifest.input_path(name, &prompts.data)?,
+                Some(TaskConfig::Prompts(prompts)) => {
+                    let key = if name == "task" { "rollout.task.data" } else { "validation.task.data" };
+                    input_data(manifest, name, key, &prompts.data)?
+                }
                 Some(TaskConfig::Environment { environment: EnvironmentConfig::GeneralPoints(game) }) => {
                     manifest.input(format!("{name}.prompt_template"), template_sha256(game))
                 }
@@ -136,7 +142,7 @@ impl Method for Rl {
             };
         }
         if let Some(pretrain) = &config.pretrain {
-            manifest = manifest.input_path("pretrain", &pretrain.data)?;
+            manifest = input_data(manifest, "pretrain", "pretrain.data", &pretrain.data)?;
         }
         for (name, path) in reward_models::paths(config.reward.as_ref()) {
             manifest = input_model(manifest, &format!("reward.{name}"), Some(path))?;
@@ -191,7 +197,15 @@ impl Method for Rl {
     fn evaluate(&mut self, step: u64) -> Result<Vec<MetricsRow>> {
         let Some(validation) = self.config.validation.clone() else { return Ok(Vec::new()) };
         let training = &self.config.training;
-        let mut source = Source::new(&validation.task, &self.policy.chat, validation.seed, None, training)?;
+        let tasks = match &self.validation {
+            Some(tasks) => tasks,
+            None => {
+                let chat = &self.policy.chat;
+                let tasks = Source::new("validation.task", &validation.task, chat, validation.seed, None, training)?;
+                self.validation.insert(tasks)
+            }
+        };
+        let mut source = tasks.from(tasks.state())?;
         let key = RandomKey::new(validation.seed, "validation");
         let (count, sampling) = (validation.num_prompts, &validation.sampling);
         let sample = |chat: &ChatModel| source.sample(chat, count, 1, validation.seed, key, 0, sampling);
@@ -256,7 +270,8 @@ impl Rl {
             None => (config.kl.map(|kl| kl.controller), config.entropy),
         };
         let source_state = state.as_ref().map(|state| state.source);
-        let source = Source::new(&config.rollout.task, &policy.chat, config.seed, source_state, &config.training)?;
+        let (task, training) = (&config.rollout.task, &config.training);
+        let source = Source::new("rollout.task", task, &policy.chat, config.seed, source_state, training)?;
         let scoring = config.reward.as_ref().map(|reward| Scoring::new(reward, custom));
         let micro_batch_tokens = config.training.micro_batch_tokens;
         let reward_models = RewardModels::load(config.reward.as_ref(), micro_batch_tokens, device)?;
@@ -264,7 +279,20 @@ impl Rl {
         let load = |mix| Pretrain::load(mix, &policy.chat, config.seed, cursor, &config.training);
         let pretrain = config.pretrain.as_ref().map(load).transpose()?;
         let config = config.clone();
-        Ok(Rl { config, policy, reference, critic, learner, source, scoring, reward_models, pretrain, kl, entropy })
+        Ok(Rl {
+            config,
+            policy,
+            reference,
+            critic,
+            learner,
+            source,
+            scoring,
+            reward_models,
+            pretrain,
+            kl,
+            entropy,
+            validation: None,
+        })
     }
 
     /// Lets `sampler` answer the prompts, in training and not in validation.
@@ -345,7 +373,7 @@ impl Rl {
                 return Ok((answers, None));
             }
             let sampling = SamplingConfig { temperature: 0.0, ..sampling.clone() };
-            let mut again = Source::new(&config.rollout.task, chat, seed, Some(before), &config.training)?;
+            let mut again = source.from(before)?;
             Ok((answers, Some(again.sample(chat, count, 1, seed, key, first, &sampling)?)))
         })?;
         rollout.sampling_seconds += started.elapsed().as_secs_f64();

@@ -1,16 +1,18 @@
 //! The supervised loss beside the policy loss.
 
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
+use std::collections::BTreeMap;
+
 use rl_data::{ChatRecord, Cursor};
 use rl_models::ChatModel;
 
 use crate::Result;
 use crate::batch::{MicroBatch, TrainingRow, backward_from, micro_batches, to_host};
 use crate::config::{PretrainConfig, TrainingConfig};
-use crate::data::{Layout, read_records, select_rows};
+use crate::data::{load, select_rows, under};
 use crate::examples::Examples;
 use crate::non_finite::NonFiniteGuard;
-use crate::sft::training_rows;
+use crate::sft::training_row;
 
 /// Supervised rows in the order of the run.
 pub(super) struct Pretrain {
@@ -27,11 +29,12 @@ impl Pretrain {
         cursor: Option<Cursor>,
         training: &TrainingConfig,
     ) -> Result<Self> {
-        let (key, path) = ("pretrain.data", &config.data);
-        let records: Vec<ChatRecord> = read_records(key, path, Layout::Chat)?;
-        let rows = chat.renderer.examples(&records, config.train_on);
-        let file = select_rows(key, path, &records, rows, &config.selection, training_rows)?;
-        let examples = Examples::new(file.items, seed, cursor, training)?;
+        let renderer = under(&chat.renderer, config.end_of_turn);
+        let rows = load::<ChatRecord, _>("pretrain.data", &config.data, &BTreeMap::new(), |rows, _| {
+            let examples = renderer.examples(&rows.records, config.train_on);
+            select_rows(rows, examples, &config.selection, |id, _, example| Ok(training_row(id, example)))
+        })?;
+        let examples = Examples::new(rows.into_train(), seed, cursor, training)?;
         Ok(Pretrain { config: config.clone(), examples })
     }
 

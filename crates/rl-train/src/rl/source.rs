@@ -1,7 +1,10 @@
 //! Where tasks come from, and the sampling of answers to them.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use rl_core::random::RandomKey;
-use rl_data::{Cursor, PromptRecord, Renderer};
+use rl_data::{Conversation, Cursor, PromptRecord, Renderer, SelectionReport};
 use rl_envs::{Environment, EnvironmentConfig};
 use rl_models::generate::SamplingConfig;
 use rl_models::{ChatModel, Dialogue, play_episodes};
@@ -9,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::trajectory::Trajectory;
 use crate::config::{LongPrompts, PromptsConfig, TaskConfig, TrainingConfig};
-use crate::data::{Layout, read_records};
+use crate::data::{DataFile, Loaded, Rows, load};
 use crate::examples::Examples;
 use crate::{Error, Result};
 
@@ -83,8 +86,10 @@ pub(crate) enum SourceState {
 }
 
 impl Source {
-    /// Reads the prompts, or remembers the environment; goes on where `state` stands.
+    /// Reads the prompts, or remembers the environment; goes on where `state` stands. The configuration names the task under
+    /// `key`.
     pub fn new(
+        key: &str,
         task: &TaskConfig,
         chat: &ChatModel,
         seed: u64,
@@ -104,13 +109,30 @@ impl Source {
                     Some(SourceState::Prompt(cursor)) => Some(cursor),
                     _ => None,
                 };
-                let (tasks, _) = read_prompts("task", prompts, &chat.renderer)?;
-                let examples = Examples::new(tasks, seed, cursor, training)?;
+                let (tasks, _) = read_prompts(key, prompts, &chat.renderer)?;
+                let examples = Examples::new(tasks.into_train(), seed, cursor, training)?;
                 let prefix_text = prompts.response_prefix.clone();
                 let prefix = chat.renderer.tokenizer().encode(&prefix_text)?.into_iter().map(i64::from).collect();
                 Ok(Source::Prompts { examples, prefix, prefix_text, sampler: Box::new(OwnEngine) })
             }
         }
+    }
+
+    /// The same tasks from `state`, answered by the model itself.
+    pub fn from(&self, state: SourceState) -> Result<Self> {
+        Ok(match (self, state) {
+            (Source::Environment { config, .. }, SourceState::Episode(next)) => {
+                Source::Environment { config: config.clone(), next }
+            }
+            (Source::Environment { config, .. }, SourceState::Prompt(_)) => {
+                Source::Environment { config: config.clone(), next: 0 }
+            }
+            (Source::Prompts { examples, prefix, prefix_text, .. }, state) => {
+                let cursor = if let SourceState::Prompt(cursor) = state { cursor } else { Cursor::default() };
+                let (prefix, prefix_text) = (prefix.clone(), prefix_text.clone());
+                Source::Prompts { examples: examples.from(cursor)?, prefix, prefix_text, sampler: Box::new(OwnEngine) }
+            }
+        })
     }
 
     /// Lets another sampler answer prompts; false for an environment, which is played by the model itself.
@@ -164,7 +186,8 @@ impl Source {
                 for task in &tasks {
                     for _ in 0..group_size {
                         let ids = [task.ids.as_slice(), prefix.as_slice()].concat();
-                        dialogues.push(Dialogue { messages: task.record.prompt.clone(), ids, turns: Vec::new() });
+                        let PromptRecord { prompt: messages, extra: columns } = task.record.clone();
+                        dialogues.push(Dialogue { messages, columns, ids, turns: Vec::new() });
                     }
                 }
                 let mut borrowed: Vec<&mut Dialogue> = dialogues.iter_mut().collect();
@@ -202,23 +225,49 @@ fn repeat(items: std::ops::Range<u64>, times: usize) -> Vec<u64> {
     items.flat_map(|item| std::iter::repeat_n(item, times)).collect()
 }
 
-/// The prompts of a file that are short enough, which the configuration names under `key`.
-pub(crate) fn read_prompts(key: &str, config: &PromptsConfig, renderer: &Renderer) -> Result<(Vec<PromptTask>, usize)> {
-    let key = &format!("{key}.data");
-    let records: Vec<PromptRecord> = read_records(key, &config.data, Layout::Prompts)?;
-    let num_rows = records.len();
+/// The prompts that are short enough, of the datasets that the configuration names under `key`, and how many of each were
+/// not.
+pub(crate) fn read_prompts(
+    key: &str,
+    config: &PromptsConfig,
+    renderer: &Renderer,
+) -> Result<(Loaded<PromptTask>, Vec<usize>)> {
+    let dropped = RefCell::new(Vec::new());
+    let loaded = load::<PromptRecord, _>(&format!("{key}.data"), &config.data, &BTreeMap::new(), |rows, _| {
+        let (file, too_long) = short_prompts(rows, config, renderer)?;
+        dropped.borrow_mut().push(too_long);
+        Ok(file)
+    })?;
+    Ok((loaded, dropped.into_inner()))
+}
+
+fn short_prompts(
+    rows: &Rows<PromptRecord>,
+    config: &PromptsConfig,
+    renderer: &Renderer,
+) -> Result<(DataFile<PromptTask>, usize)> {
+    let Rows { key, path, records, .. } = rows;
+    rows.log_detection();
     let in_row = |row: usize, error: rl_data::Error| {
         let error = rl_data::Error::Row { row, source: Box::new(error) };
-        Error::input(key, &config.data, String::new())(error)
+        Error::input(key, path, String::new())(error)
     };
-    let mut tasks = Vec::with_capacity(num_rows);
-    for (row, record) in records.into_iter().enumerate() {
+    let mut tasks = Vec::with_capacity(records.len());
+    for (place, record) in records.iter().enumerate() {
+        let row = rows.number(place) + 1;
         let ids = match (config.plain, record.prompt.as_slice()) {
-            (false, _) => renderer.prompt_example(&record).map_err(|error| in_row(row, error))?.prompt_ids,
-            (true, [message]) => renderer.tokenizer().encode(&message.content)?,
+            (false, _) => renderer.prompt_example(record).map_err(|error| in_row(place, error))?.prompt_ids,
+            (true, [message]) => {
+                let variables = Conversation::from(record).variables().map_err(|error| in_row(place, error))?;
+                let lost = variables.iter().find(|(_, value)| value.as_array().is_none_or(|list| !list.is_empty()));
+                if let Some((name, _)) = lost {
+                    return Err(Error::PlainVariable { path: path.clone(), row, name: name.clone() });
+                }
+                renderer.tokenizer().encode(&message.content)?
+            }
             (true, messages) => {
-                let (path, found) = (config.data.clone(), messages.len());
-                return Err(Error::PlainPrompt { path, row: row + 1, found });
+                let found = messages.len();
+                return Err(Error::PlainPrompt { path: path.clone(), row, found });
             }
         };
         let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
@@ -226,20 +275,21 @@ pub(crate) fn read_prompts(key: &str, config: &PromptsConfig, renderer: &Rendere
             match config.too_long {
                 LongPrompts::Drop => continue,
                 LongPrompts::Error => {
-                    let (path, length, limit) = (config.data.clone(), ids.len(), config.max_length);
-                    return Err(Error::PromptTooLong { path, row: row + 1, length, limit });
+                    let (length, limit) = (ids.len(), config.max_length);
+                    return Err(Error::PromptTooLong { path: path.clone(), row, length, limit });
                 }
             }
         }
-        tasks.push(PromptTask { row: row as u64, record, ids });
+        tasks.push(PromptTask { row: rows.id(place), record: record.clone(), ids });
     }
-    let (kept, dropped) = (tasks.len(), num_rows - tasks.len());
-    let (path, limit) = (config.data.display(), config.max_length);
-    tracing::info!("{path}: {kept} prompts kept, {dropped} above {limit} tokens dropped");
+    let (kept, dropped) = (tasks.len(), records.len() - tasks.len());
+    let limit = config.max_length;
+    tracing::info!("{key} = {}: {kept} prompts kept, {dropped} above {limit} tokens dropped", path.display());
     if kept == 0 {
         let what = format!("all {dropped} prompts are above max_length = {limit} and were dropped");
         let reason = "no prompt is left; raise `max_length` or give shorter prompts";
-        return Err(Error::input(key, &config.data, String::new())(Error::UnsuitableData { what, reason }));
+        return Err(Error::input(key, path, String::new())(Error::UnsuitableData { what, reason }));
     }
-    Ok((tasks, dropped))
+    let report = SelectionReport { rows: records.len(), kept, ..SelectionReport::default() };
+    Ok((DataFile { key: key.clone(), path: path.clone(), items: tasks, report }, dropped))
 }

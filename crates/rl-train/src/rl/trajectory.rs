@@ -153,6 +153,7 @@ mod tests {
         };
         let dialogue = Dialogue {
             messages: Vec::new(),
+            columns: serde_json::Map::new(),
             ids: (1..=13).collect(),
             turns: vec![turn(3, 2), turn(8, 1), turn(11, 2)],
         };

@@ -1,8 +1,9 @@
 //! Single answers with verdicts as token ids, in the order that an objective wants them.
 
-use rl_data::{Selection, UnpairedExample};
+use rl_data::UnpairedExample;
 
 use crate::batch::TrainingRow;
+use crate::sft::training_row;
 use crate::{Error, Result};
 
 /// An answer to a prompt, judged desirable or not.
@@ -41,21 +42,12 @@ impl TrainingAnswer {
     }
 }
 
-/// The selected answers of a file.
-pub(super) fn training_answers(selection: Selection<UnpairedExample>) -> Vec<TrainingAnswer> {
-    let examples = selection.rows.into_iter().zip(selection.examples);
-    examples
-        .map(|(row, example)| TrainingAnswer {
-            row: TrainingRow {
-                id: row as u64,
-                ids: example.completion.ids.into_iter().map(i64::from).collect(),
-                trainable: example.completion.trainable,
-                group: None,
-            },
-            prompt_length: example.prompt_ids.len(),
-            is_desirable: example.label,
-        })
-        .collect()
+pub(super) fn training_answer(id: u64, example: UnpairedExample) -> TrainingAnswer {
+    TrainingAnswer {
+        row: training_row(id, example.completion),
+        prompt_length: example.prompt_ids.len(),
+        is_desirable: example.label,
+    }
 }
 
 /// Answers as they are visited: one by one, or for even sampling in twos, a desirable one first. The rarer side then comes

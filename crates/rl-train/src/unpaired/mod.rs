@@ -16,9 +16,9 @@ use tch::Device;
 use crate::batch::{MicroBatch, TrainingRow, backward_from, micro_batches, to_host};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
 use crate::config::UnpairedConfig;
-use crate::data::{DataFile, Layout, read_records, select_rows, train_and_held_out};
+use crate::data::{Loaded, input_datasets, load, select_rows, under};
 use crate::digest::Digest;
-use crate::examples::Examples;
+use crate::examples::{Examples, TrainingSet};
 use crate::learner::{Learner, LearnerConfig, LearnerState};
 use crate::policy::Policy;
 use crate::preference::reference::FrozenReference;
@@ -27,7 +27,7 @@ use crate::trainer::{Method, StepReport, Trainer};
 use crate::{Error, Result};
 
 pub use answer::TrainingAnswer;
-use answer::{check_both, training_answers, units};
+use answer::{check_both, training_answer, units};
 
 /// What an evaluation gives of each held-out file that holds answers of both verdicts.
 pub(crate) const MEASURED: [&str; 8] = [
@@ -67,18 +67,15 @@ impl Method for Unpaired {
     const NAME: &'static str = "unpaired preference";
 
     fn manifest(config: &UnpairedConfig) -> Result<Manifest> {
-        let mut manifest = Manifest::new().seed("seed", config.seed).input_path("data", &config.data)?;
+        let manifest = Manifest::new().seed("seed", config.seed);
+        let mut manifest = input_datasets(manifest, &config.data, &config.held_out)?;
         manifest = input_model(manifest, "model", config.model.path.as_deref())?;
-        manifest = input_model(manifest, "reference", config.reference.as_deref())?;
-        for (name, path) in &config.held_out {
-            manifest = manifest.input_path(format!("held_out.{name}"), path)?;
-        }
-        Ok(manifest)
+        input_model(manifest, "reference", config.reference.as_deref())
     }
 
     fn build(config: &UnpairedConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
         let policy = load_policy(config, resume, device)?;
-        let (answers, held_out) = train_and_held_out(load_answers(config, &policy.chat.renderer)?);
+        let (answers, held_out) = load_answers(config, &policy.chat.renderer)?.into_parts();
         Self::assemble(config, policy, answers, held_out, device, resume)
     }
 
@@ -185,20 +182,24 @@ impl Unpaired {
         device: Device,
         resume: Option<&Saved>,
     ) -> Result<Self> {
-        Self::assemble(config, load_policy(config, resume, device)?, answers, held_out, device, resume)
+        Self::assemble(config, load_policy(config, resume, device)?, answers.into(), held_out, device, resume)
     }
 
     fn assemble(
         config: &UnpairedConfig,
         policy: Policy,
-        answers: Vec<TrainingAnswer>,
+        answers: TrainingSet<TrainingAnswer>,
         held_out: Vec<(String, Vec<TrainingAnswer>)>,
         device: Device,
         resume: Option<&Saved>,
     ) -> Result<Self> {
-        answers.iter().chain(held_out.iter().flat_map(|(_, answers)| answers)).try_for_each(TrainingAnswer::check)?;
+        answers
+            .items
+            .iter()
+            .chain(held_out.iter().flat_map(|(_, answers)| answers))
+            .try_for_each(TrainingAnswer::check)?;
         check_suitable(config, &answers, held_out.iter().map(|(_, answers)| answers.as_slice()))?;
-        let units = units(answers, 1 < unit_size(config))?;
+        let units = answers.map_datasets(|answers| units(answers, 1 < unit_size(config)))?;
         let reference =
             FrozenReference::load(&policy, config.reference.as_deref(), &config.model, None, device, resume)?;
         let state: Option<UnpairedState> = resume.map(Saved::method).transpose()?;
@@ -215,20 +216,22 @@ impl Unpaired {
 /// Refuses answers that cannot make the steps that the objective needs.
 pub(crate) fn check_suitable<'a>(
     config: &UnpairedConfig,
-    answers: &'a [TrainingAnswer],
+    answers: &'a TrainingSet<TrainingAnswer>,
     held_out: impl Iterator<Item = &'a [TrainingAnswer]> + Clone,
 ) -> Result<()> {
     if config.objective.needs_mismatched() {
-        let mut counts = held_out.clone().map(<[_]>::len).chain([last_step(config, answers.len())]);
+        let mut counts = held_out.clone().map(<[_]>::len).chain([last_step(config, answers.epochs()?.epoch_rows())]);
         if counts.any(|count| count == 1) {
             let what = "1 answer in the last step or in a held-out file".into();
             let reason = "KTO mismatches answers with each other; change `batch_size`, the length or the file";
             let error = Error::UnsuitableData { what, reason };
-            return Err(Error::input("data", &config.data, String::new())(error));
+            let path =
+                config.data.datasets("data").map(|(_, dataset)| dataset.to_string()).collect::<Vec<_>>().join(", ");
+            return Err(Error::input("data", Path::new(&path), String::new())(error));
         }
     }
     if 1 < unit_size(config) {
-        std::iter::once(answers).chain(held_out).try_for_each(check_both)?;
+        std::iter::once(answers.items.as_slice()).chain(held_out).try_for_each(check_both)?;
     }
     Ok(())
 }
@@ -407,16 +410,11 @@ fn load_policy(config: &UnpairedConfig, resume: Option<&Saved>, device: Device) 
     Policy::load(&config.model, resume, config.seed, device, || Err(Error::NothingToTrain))
 }
 
-/// The file that is trained on, then those held out.
-pub(crate) fn load_answers(config: &UnpairedConfig, renderer: &Renderer) -> Result<Vec<DataFile<TrainingAnswer>>> {
-    let read = |key: &str, path: &Path| {
-        let records: Vec<UnpairedRecord> = read_records(key, path, Layout::Answers)?;
-        let rows = renderer.unpaired_examples(&records, config.seams);
-        select_rows(key, path, &records, rows, &config.selection, training_answers)
-    };
-    let mut files = vec![read("data", &config.data)?];
-    for (name, path) in &config.held_out {
-        files.push(read(&format!("held_out.{name}"), path)?);
-    }
-    Ok(files)
+/// What is trained on and what is held out, as answers.
+pub(crate) fn load_answers(config: &UnpairedConfig, renderer: &Renderer) -> Result<Loaded<TrainingAnswer>> {
+    let renderer = under(renderer, config.end_of_turn);
+    load::<UnpairedRecord, _>("data", &config.data, &config.held_out, |rows, _| {
+        let examples = renderer.unpaired_examples(&rows.records, config.seams);
+        select_rows(rows, examples, &config.selection, |id, _, example| Ok(training_answer(id, example)))
+    })
 }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod config_files;
 mod damage;
+mod datasets;
 mod distill;
 mod fixtures;
 mod invariance;

@@ -79,16 +79,17 @@ fn a_changed_token_of_the_data_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), "run", &[]);
     train::<Sft>(config.clone());
-    let text = fs::read_to_string(&config.data).unwrap();
+    let data = config.data.datasets("data").next().unwrap().1.path.clone();
+    let text = fs::read_to_string(&data).unwrap();
     // The first answer: 40 rows in steps of 16, so one of the first three has it.
     let changed = text.replacen("\"dog\"", "\"dig\"", 1);
     assert_ne!(changed, text);
-    fs::write(&config.data, changed).unwrap();
+    fs::write(&data, changed).unwrap();
     let Err(Error::Diverged { step, .. }) = replay::<Sft>(&config, 4).or_else(|_| replay::<Sft>(&config, 2)) else {
         panic!("the replay should diverge")
     };
     assert!((1..=4).contains(&step));
-    fs::write(&config.data, text).unwrap();
+    fs::write(&data, text).unwrap();
     check_replay::<Sft>(&config);
 }
 

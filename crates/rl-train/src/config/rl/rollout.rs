@@ -1,14 +1,12 @@
 //! What is answered, and how answers are drawn.
 
-use std::path::PathBuf;
-
 use rl_core::rewards::GroupFilter;
 use rl_envs::EnvironmentConfig;
 use rl_models::generate::SamplingConfig;
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{in_section, refused};
+use crate::config::{DataConfig, in_section, refused};
 
 /// The `[rollout]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,16 +43,16 @@ pub enum TaskConfig {
         /// Which one.
         environment: EnvironmentConfig,
     },
-    /// Prompts of a file, rewarded by the `[reward]` section.
+    /// Prompts of a dataset, rewarded by the `[reward]` section.
     Prompts(PromptsConfig),
 }
 
-/// A file of prompts.
+/// Prompts of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptsConfig {
-    /// JSON Lines of `{"prompt": ...}`; other fields go to the rewards.
-    pub data: PathBuf,
+    /// Rows of `{"prompt": ...}`; other columns go to the rewards, `tools` to the chat template.
+    pub data: DataConfig,
     /// Most tokens of a prompt.
     pub max_length: usize,
     /// What becomes of longer ones.
@@ -96,7 +94,7 @@ pub struct ValidationConfig {
     pub task: TaskConfig,
     /// Seed of the environment; another than the run's.
     pub seed: u64,
-    /// How many: the first episodes of the environment, or prompts of the file in the order that `seed` gives.
+    /// How many: the first episodes of the environment, or prompts of the dataset in the order that `seed` gives.
     pub num_prompts: usize,
     /// How tokens are drawn; temperature 0 is greedy.
     pub sampling: SamplingConfig,
@@ -112,6 +110,7 @@ impl TaskConfig {
                 ensure(!environment.starts_over(), "environment", "as given", message)
             }
             TaskConfig::Prompts(prompts) => {
+                prompts.data.validate("data")?;
                 ensure(0 < prompts.max_length, "max_length", prompts.max_length, "must be positive")
             }
         }

@@ -42,18 +42,19 @@ impl Planned for DistillConfig {
     /// A step on the student's own answers is taken to have the longest prompts, each answered in full.
     fn work(&self, models: &Models) -> Result<Work> {
         let config = &models.list[0].config;
-        let files = load_tasks(self, renderer(models)?)?;
-        let tasks = &files[0].items;
-        let steps = num_steps(&self.training, tasks.len(), self.batch_size);
+        let loaded = load_tasks(self, renderer(models)?)?;
+        let files = FilePlan::all(&loaded, |task| vec![&task.row])?;
+        let tasks = loaded.into_train();
+        let steps = num_steps(&self.training, tasks.epochs()?.epoch_rows(), self.batch_size);
         let budget = self.training.micro_batch_tokens;
-        let mut largest = largest_pass(tasks, self.seed, self.batch_size, steps, config, |batch| {
+        let mut largest = largest_pass(&tasks, self.seed, self.batch_size, steps, config, |batch| {
             let rows: Vec<&TrainingRow> = batch.iter().map(|task| &task.row).collect();
             row_passes(&rows, budget)
         })?
         .shape;
         let mut rollout = None;
         if let Some(sampling) = self.sampling.as_ref().filter(|_| 0.0 < self.on_policy_fraction) {
-            let prompt = tasks.iter().map(|task| task.prompt.len()).max().unwrap_or(1);
+            let prompt = tasks.items.iter().map(|task| task.prompt.len()).max().unwrap_or(1);
             let longest = (prompt + sampling.max_new_tokens).min(config.max_positions().unsigned_abs() as usize);
             let row = |id: usize| TrainingRow {
                 id: id as u64,
@@ -71,15 +72,7 @@ impl Planned for DistillConfig {
             let slots = (sampling.num_slots as u64).min(count);
             rollout = Some(RolloutShape { slots, prompt: prompt as u64, longest: longest as u64, prompts: count });
         }
-        Ok(Work {
-            files: files.iter().map(|file| FilePlan::new(file, |task| vec![&task.row])).collect(),
-            unit: "rows",
-            per_step: self.batch_size,
-            steps,
-            largest,
-            rollout,
-            new_config: None,
-        })
+        Ok(Work { files, unit: "rows", per_step: self.batch_size, steps, largest, rollout, new_config: None })
     }
 
     /// The first steps of the run: answers of the student's own are not known before.

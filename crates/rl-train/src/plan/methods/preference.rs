@@ -2,7 +2,7 @@
 
 use tch::Device;
 
-use super::{chosen, pair_work, renderer};
+use super::{pair_work, renderer};
 use crate::Result;
 use crate::config::{PreferenceConfig, ReferencePasses};
 use crate::plan::measure::{Measured, measure};
@@ -43,15 +43,14 @@ impl Planned for PreferenceConfig {
     }
 
     fn work(&self, models: &Models) -> Result<Work> {
-        let files = load_pairs(self, renderer(models)?)?;
-        Ok(pair_work(&files, self.seed, self.batch_size, &self.training, &models.list[0].config)?.0)
+        let pairs = load_pairs(self, renderer(models)?)?;
+        Ok(pair_work(pairs, self.seed, self.batch_size, &self.training, &models.list[0].config)?.0)
     }
 
     fn measure(&self, device: Device) -> Result<Measured> {
         let models = self.models()?;
-        let files = load_pairs(self, renderer(&models)?)?;
-        let (_, largest) = pair_work(&files, self.seed, self.batch_size, &self.training, &models.list[0].config)?;
-        let pairs = chosen(&files[0], &largest.items);
+        let pairs = load_pairs(self, renderer(&models)?)?;
+        let (_, pairs) = pair_work(pairs, self.seed, self.batch_size, &self.training, &models.list[0].config)?;
         measure(Preference::from_pairs(self, pairs, Vec::new(), device, None)?)
     }
 }

@@ -1,7 +1,5 @@
 //! Reinforcement learning: what is answered is known, the answers are taken to be as long as they may be.
 
-use std::path::PathBuf;
-
 use rl_data::{Message, Renderer};
 use rl_envs::EnvironmentConfig;
 use rl_models::ModelConfig;
@@ -29,7 +27,7 @@ const MAX_ROWS: usize = 1024;
 
 /// Tasks as tokens.
 struct Tasks {
-    file: FilePlan,
+    files: Vec<FilePlan>,
     /// Tokens of the longest first prompt.
     prompt: usize,
     /// Tokens of the longest row when every turn is answered with 0 tokens, and turns of it.
@@ -105,11 +103,11 @@ impl Planned for RlConfig {
     fn work(&self, models: &Models) -> Result<Work> {
         let (renderer, config) = (renderer(models)?, &models.list[0].config);
         let tasks = tasks("rollout.task", &self.rollout.task, self.seed, renderer, self.reward.as_ref())?;
-        let mut files = vec![tasks.file];
+        let mut files = tasks.files;
         if let Some(validation) = &self.validation {
             let held_out =
                 self::tasks("validation.task", &validation.task, validation.seed, renderer, self.reward.as_ref())?;
-            files.push(held_out.file);
+            files.extend(held_out.files.into_iter().map(|file| FilePlan { epoch_rows: 0, ..file }));
         }
         let (count, group) = (self.rollout.prompts_per_step, self.rollout.group_size);
         let sampling = &self.rollout.sampling;
@@ -196,13 +194,19 @@ fn prompt_tasks(
     renderer: &Renderer,
     reward: Option<&RewardConfig>,
 ) -> Result<Tasks> {
-    let (tasks, dropped) = read_prompts(key, prompts, renderer)?;
+    let (loaded, dropped) = read_prompts(key, prompts, renderer)?;
+    let epoch_rows = loaded.epoch_rows()?;
+    let mut files = Vec::with_capacity(loaded.train.len());
+    for ((file, dropped), epoch_rows) in loaded.train.iter().zip(dropped).zip(epoch_rows) {
+        let lengths: Vec<usize> = file.items.iter().map(|task| task.ids.len()).collect();
+        let key = file.key.replacen(".data", "", 1);
+        files.push(FilePlan { epoch_rows, ..FilePlan::of_prompts(&key, file.path.clone(), lengths, dropped) });
+    }
+    let tasks = loaded.into_train().items;
     check_fields(key, &tasks, reward)?;
-    let lengths: Vec<usize> = tasks.iter().map(|task| task.ids.len()).collect();
     let prefix = renderer.tokenizer().encode(&prompts.response_prefix)?.len();
-    let prompt = lengths.iter().copied().max().unwrap_or(0) + prefix;
-    let file = FilePlan::of_prompts(key, prompts.data.clone(), lengths, dropped);
-    Ok(Tasks { file, prompt, without_answers: prompt, turns: 1 })
+    let prompt = tasks.iter().map(|task| task.ids.len()).max().unwrap_or(0) + prefix;
+    Ok(Tasks { files, prompt, without_answers: prompt, turns: 1 })
 }
 
 /// A field that a rule reads must be there in some row; a row without it has no score, which is legal.
@@ -233,12 +237,7 @@ fn check_fields(key: &str, tasks: &[PromptTask], reward: Option<&RewardConfig>) 
 /// Plays the first episodes with an answer of one letter, for the lengths of their prompts and feedback.
 fn episodes(key: &str, config: &EnvironmentConfig, seed: u64, renderer: &Renderer) -> Result<Tasks> {
     let mut environment = config.build()?;
-    let mut found = Tasks {
-        file: FilePlan::of_prompts(key, PathBuf::from(environment.name()), Vec::new(), 0),
-        prompt: 0,
-        without_answers: 0,
-        turns: 0,
-    };
+    let mut found = Tasks { files: Vec::new(), prompt: 0, without_answers: 0, turns: 0 };
     let mut lengths = Vec::new();
     for index in 0..EPISODES {
         let said = |message: rl_envs::Message| match message.role {
@@ -261,6 +260,7 @@ fn episodes(key: &str, config: &EnvironmentConfig, seed: u64, renderer: &Rendere
         found.without_answers = found.without_answers.max(longest);
         found.turns = found.turns.max(turns);
     }
-    found.file = FilePlan::of_prompts(key, found.file.path.clone(), lengths, 0);
+    // Episodes are made, without end.
+    found.files = vec![FilePlan { epoch_rows: 0, ..FilePlan::of_prompts(key, environment.name().into(), lengths, 0) }];
     Ok(found)
 }

@@ -7,7 +7,7 @@ use tch::Device;
 use super::{chosen, num_steps, row_passes};
 use crate::batch::TrainingRow;
 use crate::config::SftConfig;
-use crate::data::{Layout, read_records};
+use crate::data::training_records;
 use crate::new_model::{new_config, new_parts};
 use crate::plan::measure::{Measured, measure};
 use crate::plan::models::{PlannedModel, check_tokens, policy};
@@ -18,13 +18,15 @@ use crate::{Error, Result};
 
 impl SftConfig {
     fn lay_out(&self, config: &ModelConfig, renderer: &Renderer) -> Result<(Work, Vec<TrainingRow>)> {
-        let files = load_rows(self, renderer)?;
-        let rows = &files[0].items;
-        let steps = num_steps(&self.training, rows.len(), self.batch_size);
+        let loaded = load_rows(self, renderer)?;
+        let files = FilePlan::all(&loaded, |row| vec![row])?;
+        let rows = loaded.into_train();
+        let steps = num_steps(&self.training, rows.epochs()?.epoch_rows(), self.batch_size);
         let budget = self.training.micro_batch_tokens;
-        let largest = largest_pass(rows, self.seed, self.batch_size, steps, config, |batch| row_passes(batch, budget))?;
+        let largest =
+            largest_pass(&rows, self.seed, self.batch_size, steps, config, |batch| row_passes(batch, budget))?;
         let work = Work {
-            files: files.iter().map(|file| FilePlan::new(file, |row| vec![row])).collect(),
+            files,
             unit: "rows",
             per_step: self.batch_size,
             steps,
@@ -32,7 +34,7 @@ impl SftConfig {
             rollout: None,
             new_config: None,
         };
-        let step = chosen(&files[0], &largest.items);
+        let step = chosen(&rows, &largest);
         Ok((work, step))
     }
 }
@@ -73,7 +75,7 @@ impl Planned for SftConfig {
         match (&models.renderer, &self.model.new) {
             (Some(renderer), _) => Ok(self.lay_out(&models.list[0].config, renderer)?.0),
             (None, Some(shape)) => {
-                let records: Vec<ChatRecord> = read_records("data", &self.data, Layout::Chat)?;
+                let records: Vec<ChatRecord> = training_records("data", &self.data, &self.held_out)?;
                 let (config, renderer) = new_parts(shape, &records)?;
                 check_tokens(&config, &renderer)?;
                 let work = self.lay_out(&config, &renderer)?.0;

@@ -3,11 +3,11 @@
 use rl_models::ModelConfig;
 use tch::Device;
 
-use super::{num_steps, renderer, row_passes};
+use super::{chosen, num_steps, renderer, row_passes};
 use crate::Result;
 use crate::batch::TrainingRow;
 use crate::config::UnpairedConfig;
-use crate::data::DataFile;
+use crate::data::Loaded;
 use crate::plan::measure::{Measured, measure};
 use crate::plan::models::{policy, reference};
 use crate::plan::passes::{LargestPass, largest_pass};
@@ -17,20 +17,21 @@ use crate::unpaired::{TrainingAnswer, Unpaired, check_suitable, load_answers, un
 
 impl UnpairedConfig {
     /// The files' work, and the answers of its largest step.
-    fn lay_out(&self, files: &[DataFile<TrainingAnswer>], config: &ModelConfig) -> Result<(Work, Vec<TrainingAnswer>)> {
-        let all = || files.iter().map(|file| file.items.as_slice());
-        all().flatten().try_for_each(TrainingAnswer::check)?;
-        let answers = files.first().map_or(&[][..], |file| &file.items);
-        check_suitable(self, answers, all().skip(1))?;
-        let units = units(answers.to_vec(), 1 < unit_size(self))?;
+    fn lay_out(&self, loaded: Loaded<TrainingAnswer>, config: &ModelConfig) -> Result<(Work, Vec<TrainingAnswer>)> {
+        let all = loaded.train.iter().chain(&loaded.held_out).flat_map(|file| &file.items);
+        all.into_iter().try_for_each(TrainingAnswer::check)?;
+        let files = FilePlan::all(&loaded, |answer| vec![&answer.row])?;
+        let (answers, held_out) = loaded.into_parts();
+        check_suitable(self, &answers, held_out.iter().map(|(_, answers)| answers.as_slice()))?;
+        let units = answers.map_datasets(|answers| units(answers, 1 < unit_size(self)))?;
         let per_step = units_per_step(self);
-        let steps = num_steps(&self.training, units.len(), per_step);
+        let steps = num_steps(&self.training, units.epochs()?.epoch_rows(), per_step);
         let largest: LargestPass = largest_pass(&units, self.seed, per_step, steps, config, |batch| {
             let rows: Vec<&TrainingRow> = batch.iter().flat_map(|unit| unit.iter()).map(|answer| &answer.row).collect();
             row_passes(&rows, self.training.micro_batch_tokens)
         })?;
         let work = Work {
-            files: files.iter().map(|file| FilePlan::new(file, |answer| vec![&answer.row])).collect(),
+            files,
             unit: "answers",
             per_step: self.batch_size,
             steps,
@@ -38,7 +39,7 @@ impl UnpairedConfig {
             rollout: None,
             new_config: None,
         };
-        let step = largest.items.iter().flat_map(|&unit| units[unit].clone()).collect();
+        let step = chosen(&units, &largest).into_iter().flatten().collect();
         Ok((work, step))
     }
 }
@@ -69,13 +70,13 @@ impl Planned for UnpairedConfig {
 
     fn work(&self, models: &Models) -> Result<Work> {
         let files = load_answers(self, renderer(models)?)?;
-        Ok(self.lay_out(&files, &models.list[0].config)?.0)
+        Ok(self.lay_out(files, &models.list[0].config)?.0)
     }
 
     fn measure(&self, device: Device) -> Result<Measured> {
         let models = self.models()?;
         let files = load_answers(self, renderer(&models)?)?;
-        let (_, answers) = self.lay_out(&files, &models.list[0].config)?;
+        let (_, answers) = self.lay_out(files, &models.list[0].config)?;
         measure(Unpaired::from_answers(self, answers, Vec::new(), device, None)?)
     }
 }

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use rl_data::source::write_parquet;
+use serde_json::json;
+
 use super::{Base, Fixtures, complaint};
 
 /// Which file is broken, the line (or the whole file), and what the message must say beside `data` and the file's name.
@@ -23,38 +26,38 @@ const USER: &str =
 
 const ROWS: &[Row] = &[
     // Conversations.
-    row(Base::Sft, "{", "line 2", "a line is {\"messages\""),
-    row(Base::Sft, "[]", "line 2", "a line is"),
-    row(Base::Sft, "null", "line 2", "a line is"),
-    row(Base::Sft, "3", "line 2", "a line is"),
-    row(Base::Sft, "\"text\"", "line 2", "a line is"),
-    row(Base::Sft, "{}", "field `messages`: missing", "a line is"),
-    row(Base::Sft, r#"{"message": []}"#, "the other fields are `message`", "a line is"),
-    row(Base::Sft, r#"{"messages": null}"#, "null", "a line is"),
-    row(Base::Sft, r#"{"messages": "dog"}"#, "the text \"dog\"", "a line is"),
-    row(Base::Sft, r#"{"messages": {}}"#, "an object", "a line is"),
-    row(Base::Sft, r#"{"messages": [3]}"#, "3", "a line is"),
-    row(Base::Sft, r#"{"messages": [{"role": "human", "content": "a"}]}"#, "human", "a line is"),
-    row(Base::Sft, r#"{"messages": [{"role": 3, "content": "a"}]}"#, "the number 3", "a line is"),
-    row(Base::Sft, r#"{"messages": [{"content": "a"}]}"#, "missing field `role`", "a line is"),
-    row(Base::Sft, r#"{"messages": [{"role": "user"}]}"#, "field `content`: missing", "a line is"),
-    row(Base::Sft, r#"{"messages": [{"role": "user", "content": null}]}"#, "null", "a line is"),
-    row(Base::Sft, r#"{"messages": [{"role": "user", "content": 5}]}"#, "5", "a line is"),
+    row(Base::Sft, "{", "line 2", "a row is {\"messages\""),
+    row(Base::Sft, "[]", "line 2", "a row is"),
+    row(Base::Sft, "null", "line 2", "a row is"),
+    row(Base::Sft, "3", "line 2", "a row is"),
+    row(Base::Sft, "\"text\"", "line 2", "a row is"),
+    row(Base::Sft, "{}", "column `messages`: missing", "a row is"),
+    row(Base::Sft, r#"{"message": []}"#, "the other fields are `message`", "a row is"),
+    row(Base::Sft, r#"{"messages": null}"#, "null", "a row is"),
+    row(Base::Sft, r#"{"messages": "dog"}"#, "the text \"dog\"", "a row is"),
+    row(Base::Sft, r#"{"messages": {}}"#, "an object", "a row is"),
+    row(Base::Sft, r#"{"messages": [3]}"#, "3", "a row is"),
+    row(Base::Sft, r#"{"messages": [{"role": "human", "content": "a"}]}"#, "human", "a row is"),
+    row(Base::Sft, r#"{"messages": [{"role": 3, "content": "a"}]}"#, "the number 3", "a row is"),
+    row(Base::Sft, r#"{"messages": [{"content": "a"}]}"#, "missing field `role`", "a row is"),
+    row(Base::Sft, r#"{"messages": [{"role": "user"}]}"#, "field `content`: missing", "a row is"),
+    row(Base::Sft, r#"{"messages": [{"role": "user", "content": null}]}"#, "null", "a row is"),
+    row(Base::Sft, r#"{"messages": [{"role": "user", "content": 5}]}"#, "5", "a row is"),
     row(
         Base::Sft,
         r#"{"messages": [{"role": "user", "content": "a", "tool_calls": [{}]}]}"#,
         "a tool call needs",
-        "a line is",
+        "a row is",
     ),
-    row(Base::Sft, r#"{"messages": [{"role": "user", "content": "a", "image": "b"}]}"#, "image", "a line is"),
-    row(Base::Sft, r#"{"messages": [], "messages": []}"#, "given twice", "a line is"),
+    row(Base::Sft, r#"{"messages": [{"role": "user", "content": "a", "image": "b"}]}"#, "image", "a row is"),
+    row(Base::Sft, r#"{"messages": [], "messages": []}"#, "given twice", "a row is"),
     Row {
         base: Base::Sft,
         line: b"{\"messages\": [{\"role\": \"user\", \"content\": \"\xff\"}]}",
         value: "line 2",
-        mend: "a line is",
+        mend: "a row is",
     },
-    row(Base::Sft, r#"{"messages": [{"role": "user", "content": "\ud800"}]}"#, "line 2", "a line is"),
+    row(Base::Sft, r#"{"messages": [{"role": "user", "content": "\ud800"}]}"#, "line 2", "a row is"),
     row(Base::Sft, r#"{"messages": []}"#, "row 1", "selection.unusable"),
     row(Base::Sft, r#"{"messages": [{"role": "user", "content": "a"}]}"#, "row 1", "selection.unusable"),
     row(
@@ -64,75 +67,70 @@ const ROWS: &[Row] = &[
         "remove it",
     ),
     // Pairs.
-    row(Base::Preference, "{}", "`chosen`", "a line is {\"prompt\""),
-    row(Base::Preference, r#"{"prompt": "a", "chosen": "b"}"#, "`rejected`", "a line is"),
-    row(Base::Preference, r#"{"prompt": "a", "rejected": "b"}"#, "`chosen`", "a line is"),
-    row(Base::Preference, r#"{"chosen": "a", "rejected": "b"}"#, "`prompt`", "a line is"),
-    row(Base::Preference, r#"{"prompt": null, "chosen": "a", "rejected": "b"}"#, "`prompt`", "a line is"),
-    row(Base::Preference, r#"{"prompt": 3, "chosen": "a", "rejected": "b"}"#, "3", "a line is"),
-    row(Base::Preference, r#"{"prompt": "a", "chosen": 1, "rejected": 2}"#, "1", "a line is"),
-    row(Base::Preference, r#"{"prompt": "a", "chosen": [], "rejected": []}"#, "empty", "a line is"),
+    row(Base::Preference, "{}", "`chosen`", "a row is {\"prompt\""),
+    row(Base::Preference, r#"{"prompt": "a", "chosen": "b"}"#, "`rejected`", "a row is"),
+    row(Base::Preference, r#"{"prompt": "a", "rejected": "b"}"#, "`chosen`", "a row is"),
+    row(Base::Preference, r#"{"chosen": "a", "rejected": "b"}"#, "`prompt`", "a row is"),
+    row(Base::Preference, r#"{"prompt": null, "chosen": "a", "rejected": "b"}"#, "`prompt`", "a row is"),
+    row(Base::Preference, r#"{"prompt": 3, "chosen": "a", "rejected": "b"}"#, "3", "a row is"),
+    row(Base::Preference, r#"{"prompt": "a", "chosen": 1, "rejected": 2}"#, "1", "a row is"),
+    row(Base::Preference, r#"{"prompt": "a", "chosen": [], "rejected": []}"#, "empty", "a row is"),
     row(
         Base::Preference,
         r#"{"prompt": "a", "chosen": "b", "rejected": [{"role": "assistant", "content": "c"}]}"#,
         "`rejected`",
-        "a line is",
+        "a row is",
     ),
     row(
         Base::Preference,
         r#"{"prompt": [{"role": "assistant", "content": "a"}], "chosen": "b", "rejected": "c"}"#,
         "`prompt`",
-        "a line is",
+        "a row is",
     ),
     row(
         Base::Preference,
         r#"{"prompt": "a", "chosen": [{"role": "user", "content": "b"}], "rejected": [{"role": "assistant", "content": "c"}]}"#,
         "user",
-        "a line is",
+        "a row is",
     ),
-    row(Base::Preference, r#"{"prompt": "a", "chosen": "b", "rejected": "c", "margin": "big"}"#, "big", "a line is"),
+    row(Base::Preference, r#"{"prompt": "a", "chosen": "b", "rejected": "c", "margin": "big"}"#, "big", "a row is"),
     row(Base::Preference, r#"{"prompt": "a", "chosen": "b", "rejected": "b"}"#, "row 1", "drop such rows"),
     row(Base::Reward, r#"{"prompt": "a", "chosen": "b", "rejected": "b"}"#, "row 1", "drop such rows"),
-    row(Base::Reward, r#"{"prompt": "a", "chosen": "b", "rejected": null}"#, "`rejected`", "a line is"),
-    row(Base::Reward, r#"{"prompt": "a", "chosen": {"b": 1}, "rejected": "c"}"#, "b", "a line is"),
-    row(Base::Reward, "not json", "line 2", "a line is"),
+    row(Base::Reward, r#"{"prompt": "a", "chosen": "b", "rejected": null}"#, "`rejected`", "a row is"),
+    row(Base::Reward, r#"{"prompt": "a", "chosen": {"b": 1}, "rejected": "c"}"#, "b", "a row is"),
+    row(Base::Reward, "not json", "line 2", "a row is"),
     // Single answers.
-    row(Base::Unpaired, "{}", "line 2", "a line is {\"prompt\""),
-    row(Base::Unpaired, r#"{"prompt": "a", "completion": "b"}"#, "`label`", "a line is"),
-    row(Base::Unpaired, r#"{"prompt": "a", "label": true}"#, "`completion`", "a line is"),
-    row(Base::Unpaired, r#"{"completion": "a", "label": true}"#, "`prompt`", "a line is"),
-    row(Base::Unpaired, r#"{"prompt": "a", "completion": "b", "label": "good"}"#, "good", "a line is"),
-    row(Base::Unpaired, r#"{"prompt": "a", "completion": "b", "label": 3}"#, "3", "a line is"),
-    row(Base::Unpaired, r#"{"prompt": "a", "completion": 3, "label": true}"#, "3", "a line is"),
-    row(Base::Unpaired, r#"{"prompt": [], "completion": "b", "label": true}"#, "empty", "a line is"),
+    row(Base::Unpaired, "{}", "line 2", "a row is {\"prompt\""),
+    row(Base::Unpaired, r#"{"prompt": "a", "completion": "b"}"#, "`label`", "a row is"),
+    row(Base::Unpaired, r#"{"prompt": "a", "label": true}"#, "`completion`", "a row is"),
+    row(Base::Unpaired, r#"{"completion": "a", "label": true}"#, "`prompt`", "a row is"),
+    row(Base::Unpaired, r#"{"prompt": "a", "completion": "b", "label": "good"}"#, "good", "a row is"),
+    row(Base::Unpaired, r#"{"prompt": "a", "completion": "b", "label": 3}"#, "3", "a row is"),
+    row(Base::Unpaired, r#"{"prompt": "a", "completion": 3, "label": true}"#, "3", "a row is"),
+    row(Base::Unpaired, r#"{"prompt": [], "completion": "b", "label": true}"#, "empty", "a row is"),
     // Prompts.
-    row(Base::Prompts, "{}", "`prompt`", "a line is {\"prompt\""),
-    row(Base::Prompts, r#"{"prompt": null, "answer": "a"}"#, "`prompt`", "a line is"),
-    row(Base::Prompts, r#"{"prompt": 5, "answer": "a"}"#, "5", "a line is"),
-    row(
-        Base::Prompts,
-        r#"{"prompt": [{"role": "assistant", "content": "a"}], "answer": "a"}"#,
-        "`prompt`",
-        "a line is",
-    ),
+    row(Base::Prompts, "{}", "`prompt`", "a row is {\"prompt\""),
+    row(Base::Prompts, r#"{"prompt": null, "answer": "a"}"#, "`prompt`", "a row is"),
+    row(Base::Prompts, r#"{"prompt": 5, "answer": "a"}"#, "5", "a row is"),
+    row(Base::Prompts, r#"{"prompt": [{"role": "assistant", "content": "a"}], "answer": "a"}"#, "`prompt`", "a row is"),
     // Distillation.
     row(Base::Distill, r#"{"messages": [{"role": "user", "content": "a"}]}"#, "row 1", "selection.unusable"),
-    row(Base::Distill, r#"{"messages": 3}"#, "3", "a line is"),
+    row(Base::Distill, r#"{"messages": 3}"#, "3", "a row is"),
 ];
 
 /// Whole files.
 const FILES: &[Row] = &[
-    row(Base::Sft, "", "0 rows", "each line of it must be"),
-    row(Base::Sft, "\n\n  \n", "0 rows", "each line of it must be"),
-    row(Base::Preference, "", "0 rows", "each line of it must be"),
-    row(Base::Reward, "", "0 rows", "each line of it must be"),
-    row(Base::Unpaired, "", "0 rows", "each line of it must be"),
-    row(Base::Prompts, "", "0 rows", "each line of it must be"),
+    row(Base::Sft, "", "it has no rows", "a row is"),
+    row(Base::Sft, "\n\n  \n", "it has no rows", "a row is"),
+    row(Base::Preference, "", "it has no rows", "a row is"),
+    row(Base::Reward, "", "it has no rows", "a row is"),
+    row(Base::Unpaired, "", "it has no rows", "a row is"),
+    row(Base::Prompts, "", "it has no rows", "a row is"),
     row(Base::Prompts, r#"{"prompt": "Say dog.", "reply": "dog"}"#, "answer", "its first has `reply`"),
-    row(Base::Distill, "", "0 rows", "each line of it must be"),
-    Row { base: Base::Sft, line: b"PAR1\x15\x04\x15\x10\x00\x00PAR1", value: "line 1", mend: "a line is" },
-    Row { base: Base::Sft, line: b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", value: "line 1", mend: "a line is" },
-    row(Base::Sft, "messages\nuser,dog", "line 1", "a line is"),
+    row(Base::Distill, "", "it has no rows", "a row is"),
+    Row { base: Base::Sft, line: b"PAR1\x15\x04\x15\x10\x00\x00PAR1", value: "line 1", mend: "a row is" },
+    Row { base: Base::Sft, line: b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", value: "line 1", mend: "a row is" },
+    row(Base::Sft, "messages\nuser,dog", "line 1", "a row is"),
 ];
 
 /// KTO compares the answers of a step with each other.
@@ -143,11 +141,45 @@ const ALONE: Row = row(
     "change `batch_size`",
 );
 
+/// Columns of a Parquet file that hold something else, and options that do not fit them: the options, what the message must
+/// say.
+const COLUMNS: &[(Base, &str, &str, &str)] = &[
+    (Base::Sft, "", "column `messages`: expected a list of messages, found the number 7", "a row is"),
+    (Base::Sft, "columns = { messages = \"mesages\" }", "mesages", "the nearest is `messages`"),
+    (Base::Sft, "columns = { prompt = \"text\", completion = \"answer\" }", "answer", "the columns are"),
+    (
+        Base::Sft,
+        "columns = { prompt = \"messages\", completion = \"text\" }",
+        "column `messages`",
+        "found the number 7",
+    ),
+    (Base::Preference, "", "no `chosen`", "name the columns"),
+    (
+        Base::Unpaired,
+        "columns = { prompt = \"text\", completion = \"other\", label = \"messages\" }",
+        "the number 7",
+        "a row is",
+    ),
+    (Base::Prompts, "columns = { prompt = \"messages\" }", "the number 7", "a row is"),
+    (Base::Distill, "layout = \"preference\"", "no `chosen`", "a row is"),
+    (Base::Reward, "layout = \"messages\"", "layout = \"messages\" has none", "those that do: preference"),
+    (Base::Sft, "split = \"train\"", "split = \"train\" chooses", "this is a file"),
+];
+
 /// Runs all cases; their number and what is wrong with the refusals.
 pub fn run(fixtures: &Fixtures) -> (usize, Vec<String>) {
     let mut complaints = Vec::new();
     let mut count = 0;
     let file = fixtures.root().join("broken.jsonl");
+    let table = fixtures.root().join("numbers.parquet");
+    write_parquet(&table, || Ok([Ok(json!({"messages": 7, "text": "dog", "other": "red"}))].into_iter())).unwrap();
+    for &(base, options, value, mend) in COLUMNS {
+        count += 1;
+        let (key, data) = change(base, &table);
+        let (name, path) = data.split_once('=').unwrap();
+        let data = format!("{name}={{ path = {path}{}{options} }}", if options.is_empty() { "" } else { ", " });
+        complaints.extend(complaint(&data, [key, value, mend], || fixtures.refusal(base, &[&data])));
+    }
     let mut check = |broken: &Row, bytes: Vec<u8>, further: &[&str]| {
         fs::write(&file, bytes).unwrap();
         count += 1;
