@@ -261,13 +261,13 @@ pub fn wrapped(line: &str, width: usize) -> Vec<String> {
         return vec![line.to_owned()];
     }
     let mut lines = vec![String::new()];
-    for word in line.split(' ') {
+    for (index, word) in line.split(' ').enumerate() {
         let last = lines.len() - 1;
         let used = lines[last].chars().count();
         if 0 < used && width < used + 1 + word.chars().count() {
             lines.push(format!("  {word}"));
         } else {
-            let space = if used == 0 { "" } else { " " };
+            let space = if index == 0 { "" } else { " " };
             lines[last].push_str(&format!("{space}{word}"));
         }
     }
