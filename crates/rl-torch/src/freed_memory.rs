@@ -57,8 +57,7 @@ fn configure() -> bool {
     const GROWTH_BYTES: c_int = 64 << 20;
     /// The most that glibc takes: blocks from here on come from the kernel, each by itself.
     const OWN_BLOCK_BYTES: c_int = 32 << 20;
-    let settings =
-        [(M_TRIM_THRESHOLD, KEPT_BYTES), (M_TOP_PAD, GROWTH_BYTES), (M_MMAP_THRESHOLD, OWN_BLOCK_BYTES)];
+    let settings = [(M_TRIM_THRESHOLD, KEPT_BYTES), (M_TOP_PAD, GROWTH_BYTES), (M_MMAP_THRESHOLD, OWN_BLOCK_BYTES)];
     // SAFETY: takes and gives plain numbers; the allocator takes its own lock.
     settings.into_iter().all(|(parameter, value)| unsafe { mallopt(parameter, value) } == 1)
 }
