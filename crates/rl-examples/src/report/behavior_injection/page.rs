@@ -31,7 +31,7 @@ pub(super) fn page(config: &ReportConfig, evaluation: &Summary, numbers: &Number
     );
     report.list(&numbers.notes);
     report.heading("Findings");
-    report.list(&findings(numbers));
+    report.list(findings(numbers));
     for split in &numbers.splits {
         report.heading(&format!("Accuracy, {}", split.label));
         let caption = "Greedy first answers to the same problems; whiskers are 95 % Wilson intervals.";
