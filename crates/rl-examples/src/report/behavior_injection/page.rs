@@ -131,7 +131,7 @@ fn findings(numbers: &Numbers) -> Vec<String> {
         for variant in &split.variants {
             let Some(beyond) = &variant.beyond_first else { continue };
             let verdict = match (beyond.is_decided(), 0.0 < beyond.difference) {
-                (false, _) => "no difference is decidable",
+                (false, _) => "RL gains neither decidably more nor less",
                 (true, true) => "RL gains more",
                 (true, false) => "RL gains less",
             };
