@@ -21,8 +21,8 @@ use crate::error::{Error, Result, ensure};
 /// Version of rows and manifest.
 pub const SCHEMA_VERSION: u32 = 1;
 const DATA_SOURCE: &str = "igsm";
-/// Rounds of replacing problems that were there already before giving up.
-const MAX_ROUNDS: u32 = 50;
+/// Items that are looked at per problem that is wanted before giving up.
+const MAX_ITEMS_PER_PROBLEM: u64 = 50;
 
 /// A file of rows, as read from `configs/make_dataset/*.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -249,12 +249,10 @@ impl DatasetConfig {
         let mut seen = HashSet::new();
         let mut draws = DrawCounts::default();
         let mut next = self.first_index;
-        for _ in 0..MAX_ROUNDS {
+        let limit = self.first_index.saturating_add(self.num_problems.saturating_mul(MAX_ITEMS_PER_PROBLEM));
+        while next < limit && (problems.len() as u64) < self.num_problems {
             let missing = self.num_problems - problems.len() as u64;
-            if missing == 0 {
-                return Ok((problems, draws, next));
-            }
-            let end = next.saturating_add(missing);
+            let end = next.saturating_add(missing).min(limit);
             let drawn: Vec<(Problem, DrawCounts)> = (next..end)
                 .into_par_iter()
                 .map(|index| {
