@@ -8,9 +8,11 @@ pub mod rl_heals;
 mod runs;
 mod words;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rl_track::atomic::write_atomically;
+use rl_track::html::Report;
 use serde::{Deserialize, Serialize};
 
 pub use records::RunProvenance;
@@ -49,4 +51,24 @@ pub fn write_report(config: &ReportConfig) -> Result<(Vec<String>, PathBuf)> {
             Ok((numbers.lines(), path))
         }
     }
+}
+
+/// Writes `summary.json`, the charts under `figures/` and last the page into the folder `run`; gives the page's path.
+fn write_files(
+    run: &Path,
+    numbers: &impl Serialize,
+    charts: &[(impl AsRef<str>, String)],
+    page: &Report,
+) -> Result<PathBuf> {
+    let mut json = serde_json::to_vec_pretty(numbers)?;
+    json.push(b'\n');
+    let figures = run.join("figures");
+    std::fs::create_dir_all(&figures).with_context(|| format!("cannot create {}", figures.display()))?;
+    write_atomically(&run.join("summary.json"), &json)?;
+    for (name, svg) in charts {
+        write_atomically(&figures.join(format!("{}.svg", name.as_ref())), svg.as_bytes())?;
+    }
+    let path = run.join("report.html");
+    page.write(&path)?;
+    Ok(path)
 }

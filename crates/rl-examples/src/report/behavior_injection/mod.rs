@@ -14,8 +14,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use rl_track::atomic::write_atomically;
+use anyhow::Result;
 
 pub use config::{ReportConfig, Split, Trained, Variant};
 pub use numbers::{ModelNumbers, Numbers, SplitNumbers, VariantNumbers, VariantRuns};
@@ -30,16 +29,8 @@ pub fn write_report(config: &ReportConfig) -> Result<(Numbers, PathBuf)> {
     config.validate()?;
     let evaluation = rl_eval::read_summary(&config.evaluation)?;
     let numbers = Numbers::new(config, &evaluation)?;
-    let mut json = serde_json::to_vec_pretty(&numbers)?;
-    json.push(b'\n');
-    let figures = config.run.join("figures");
-    std::fs::create_dir_all(&figures).with_context(|| format!("cannot create {}", figures.display()))?;
-    write_atomically(&config.run.join("summary.json"), &json)?;
-    for (name, svg) in charts::all(&numbers) {
-        write_atomically(&figures.join(format!("{name}.svg")), svg.as_bytes())?;
-    }
-    let path = config.run.join("report.html");
-    page::page(config, &evaluation, &numbers).write(&path)?;
+    let page = page::page(config, &evaluation, &numbers);
+    let path = super::write_files(&config.run, &numbers, &charts::all(&numbers), &page)?;
     Ok((numbers, path))
 }
 
