@@ -57,7 +57,8 @@ impl Summary {
 }
 
 /// Evaluates every model of `config`, writes `evaluation.json`, and links `best` and `last` to their weights. `scorer` is
-/// the config's reward model, given exactly when it names one.
+/// the config's reward model, given exactly when it names one. From here on the process keeps the memory of freed tensors
+/// ([`keep_freed_memory`]).
 ///
 /// # Errors
 /// Config, model and file errors; results of finished models stay and are not computed again.

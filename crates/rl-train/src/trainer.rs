@@ -127,7 +127,8 @@ pub struct Replayed {
 }
 
 impl<M: Method> Trainer<M> {
-    /// Reads data and model and opens the run's folder; an interrupted run continues from its last checkpoint.
+    /// Reads data and model and opens the run's folder; an interrupted run continues from its last checkpoint. From here on the
+    /// process keeps the memory of freed tensors ([`keep_freed_memory`]).
     ///
     /// # Errors
     /// Config, data, model and file errors, each naming the key, row or file.

@@ -9,7 +9,7 @@ use rl_track::Manifest;
 use rl_track::run::names;
 use serde::Serialize;
 
-use super::config::{ReportConfig, Split, Variant};
+use super::config::{ReportConfig, Split, Trained, Variant};
 use crate::report::runs::{RunNumbers, rows};
 use crate::report::{RunProvenance, records};
 
@@ -146,28 +146,21 @@ impl Numbers {
 }
 
 impl SplitNumbers {
-    fn new(config: &ReportConfig, split: &Split, evaluation: &Summary) -> Result<Self> {
+    fn new<'a>(config: &'a ReportConfig, split: &Split, evaluation: &'a Summary) -> Result<Self> {
         let result = |model: &str| records::result(records::model(evaluation, model)?, &split.name, &config.decoding);
-        let gain = |variant: &Variant| -> Result<_> { Ok([result(&variant.sft.model)?, result(&variant.rl.model)?]) };
-        let first = config.variants.first().map(gain).transpose()?;
+        let named = |trained: &'a Trained| -> Result<_> { Ok((trained.model.as_str(), result(&trained.model)?)) };
+        let mut first = None;
         let mut variants = Vec::new();
-        for variant in &config.variants {
-            let own = gain(variant)?;
-            let names = [variant.sft.model.as_str(), variant.rl.model.as_str()];
-            let beyond_first = match (&config.variants[0], first) {
-                (reference, Some(first)) if reference != variant => {
-                    let first_names = [reference.sft.model.as_str(), reference.rl.model.as_str()];
-                    Some(GainDifference::new(pairs(first_names, first), pairs(names, own))?)
-                }
-                _ => None,
-            };
+        for Variant { label, sft, rl } in &config.variants {
+            let [sft, rl] = [named(sft)?, named(rl)?];
             variants.push(VariantNumbers {
-                label: variant.label.clone(),
-                sft: ModelNumbers::new(own[0])?,
-                rl: ModelNumbers::new(own[1])?,
-                gain: PairedTest::new((names[0], own[0]), (names[1], own[1]))?,
-                beyond_first,
+                label: label.clone(),
+                sft: ModelNumbers::new(sft.1)?,
+                rl: ModelNumbers::new(rl.1)?,
+                gain: PairedTest::new(sft, rl)?,
+                beyond_first: first.map(|first| GainDifference::new(first, [sft, rl])).transpose()?,
             });
+            first = first.or(Some([sft, rl]));
         }
         let base = result(&config.base)?;
         let zeros = base.by_kind.get(ZERO).map(|kind| Proportion::new(kind.trials, base.first_attempt.trials));
@@ -190,8 +183,4 @@ impl ModelNumbers {
             answer_length: result.answer_length,
         })
     }
-}
-
-fn pairs<'a>(names: [&'a str; 2], results: [&'a SplitResult; 2]) -> [(&'a str, &'a SplitResult); 2] {
-    [(names[0], results[0]), (names[1], results[1])]
 }
