@@ -130,6 +130,12 @@ pub trait Environment: Send {
         None
     }
 
+    /// Whether every step of the reasoning in `response` to this episode's task is right, and so is what it ends in; `None` where
+    /// the environment judges answers alone, and before the first reset. It costs more than a step.
+    fn process_correct(&self, _response: &str) -> Option<bool> {
+        None
+    }
+
     /// The picture that stands before the text of the first user turn, drawn on request; `None` where there is none.
     fn picture(&self) -> Option<Picture> {
         None
@@ -167,6 +173,10 @@ impl<E: Environment + ?Sized> Environment for Box<E> {
 
     fn expert(&self) -> Option<String> {
         (**self).expert()
+    }
+
+    fn process_correct(&self, response: &str) -> Option<bool> {
+        (**self).process_correct(response)
     }
 
     fn picture(&self) -> Option<Picture> {

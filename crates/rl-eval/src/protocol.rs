@@ -110,6 +110,7 @@ impl<'a> Protocol<'a> {
             within_attempts: count(&Episode::is_success)?,
             max_attempts: split.environment.max_attempts(),
             by_kind: by_kind(&environments, &episodes)?,
+            process: process(&environments, &episodes)?,
             outcomes,
             reward_mean: episodes.iter().map(Episode::total_reward).sum::<f64>() / num_tasks as f64,
             answer_length: answer_length(&episodes)?,
@@ -158,6 +159,17 @@ fn by_kind(environments: &[Box<dyn Environment>], episodes: &[Episode]) -> Resul
     counts.into_iter().map(|(kind, (solved, all))| Ok((kind, Proportion::new(solved, all)?))).collect()
 }
 
+/// Tasks whose first answer is right in every step, where the environment judges steps.
+fn process(environments: &[Box<dyn Environment>], episodes: &[Episode]) -> Result<Option<Proportion>> {
+    let correct = |(environment, episode): (&Box<dyn Environment>, &Episode)| {
+        let answer = episode.dialogues().next()?.turns.first().map_or("", |turn| turn.text.as_str());
+        environment.process_correct(answer)
+    };
+    let judged: Vec<bool> = environments.iter().zip(episodes).filter_map(correct).collect();
+    let sound = judged.iter().filter(|&&sound| sound).count() as u64;
+    if judged.is_empty() { Ok(None) } else { Ok(Some(Proportion::new(sound, judged.len() as u64)?)) }
+}
+
 fn answer_length(episodes: &[Episode]) -> Result<AnswerLength> {
     let turns = || episodes.iter().flat_map(Episode::dialogues).flat_map(|dialogue| &dialogue.turns);
     let count = turns().count() as u64;
@@ -190,5 +202,49 @@ fn transcript(episode: &Episode) -> Transcript {
         messages: episode.dialogues().flat_map(|dialogue| &dialogue.messages).cloned().collect(),
         outcomes: episode.steps.iter().map(|step| step.outcome.to_string()).collect(),
         reward: episode.total_reward(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rl_envs::Preset;
+    use rl_models::{Dialogue, Turn};
+    use serde_json::Map;
+
+    use super::*;
+
+    /// An episode of one answer.
+    fn answered(text: &str) -> Episode {
+        let turn = Turn {
+            start: 0,
+            log_probs: Vec::new(),
+            full_log_probs: Vec::new(),
+            text: text.into(),
+            finish_reason: FinishReason::StopId,
+        };
+        let dialogue = Dialogue { messages: Vec::new(), columns: Map::new(), ids: Vec::new(), turns: vec![turn] };
+        Episode { index: 0, earlier: Vec::new(), dialogue, steps: Vec::new() }
+    }
+
+    #[test]
+    fn a_right_number_is_not_yet_right_reasoning() {
+        let play = |_| {
+            let mut environment = Preset::Igsm.config().build().unwrap();
+            environment.reset(1, 2).unwrap();
+            environment
+        };
+        let right = play(0).expert().unwrap();
+        // The right number behind a chain of reasoning with one false number in it.
+        let (head, last) = right.rsplit_once(" = ").unwrap();
+        let digits = last.find(|c: char| !c.is_ascii_digit()).unwrap();
+        let wrong = format!("{head} = 1{last}", last = &last[..digits]) + &last[digits..];
+        assert!(play(0).step(&wrong).unwrap().success);
+        let environments: Vec<_> = (0..3).map(play).collect();
+        let episodes = [right.as_str(), &wrong, ""].map(answered);
+        let found = process(&environments, &episodes).unwrap().unwrap();
+        assert_eq!((found.successes, found.trials), (1, 3));
+
+        let cards = vec![Preset::GeneralPoints.config().build().unwrap()];
+        assert_eq!(process(&cards, &[answered(&right)]).unwrap(), None);
     }
 }

@@ -220,6 +220,11 @@ impl Environment for Igsm {
         })
     }
 
+    /// By [`Igsm::verify_steps`].
+    fn process_correct(&self, response: &str) -> Option<bool> {
+        Some(self.verify_steps(response)?.process_correct())
+    }
+
     /// The solution without injected behaviours; [`Problem::response`] writes every other kind.
     fn expert(&self) -> Option<String> {
         let episode = self.episode.as_ref().filter(|episode| episode.graded.is_none())?;

@@ -17,9 +17,9 @@ pub use transcript::{EpisodeState, Recorder, Transcript};
 
 /// Passes the methods that only look at the inner environment on to it.
 macro_rules! pass_on {
-    ($($method:ident -> $result:ty),* $(,)?) => {
-        $(fn $method(&self) -> $result {
-            self.inner.$method()
+    ($($method:ident $(($argument:ident: $kind:ty))? -> $result:ty),* $(,)?) => {
+        $(fn $method(&self $(, $argument: $kind)?) -> $result {
+            self.inner.$method($($argument)?)
         })*
     };
 }

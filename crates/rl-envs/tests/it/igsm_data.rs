@@ -9,6 +9,7 @@ use rl_envs::igsm::figure::dependency_svg;
 use rl_envs::igsm::splits::{SplitKind, SplitOperations, SplitSizes, check_disjoint, published};
 use rl_envs::igsm::template::{template_bin, template_hash};
 use rl_envs::igsm::*;
+use rl_envs::wrappers::AttemptLimit;
 use rl_envs::{Environment, EnvironmentConfig, Error, Role};
 
 use super::igsm::{problems, solved, tier};
@@ -467,6 +468,9 @@ fn the_environment_asks_once_and_pays_by_its_table() {
     }
     assert!(env.verify_steps(&right).unwrap().process_correct());
     assert!(!env.verify_steps(&wrong).unwrap().process_correct());
+    let limited = AttemptLimit::new(env.clone(), 1).unwrap();
+    let boxed: Box<dyn Environment> = Box::new(limited);
+    assert_eq!((boxed.process_correct(&right), boxed.process_correct(&wrong)), (Some(true), Some(false)));
     let kind = if answer == 0 { "zero_answer" } else { "nonzero_answer" };
     assert_eq!(env.task_kind(), Some(kind));
 

@@ -80,6 +80,7 @@ fn accuracies(report: &mut Report, num_tasks: u64, split: &SplitNumbers) {
             label.to_owned(),
             interval(&model.accuracy),
             model.nonzero_accuracy.as_ref().map_or("–".into(), interval),
+            model.process.as_ref().map_or("–".into(), interval),
             format!("{:.1}", 100.0 * model.no_answer.rate),
             format!("{:.1}", model.answer_length.mean_tokens),
             format!("{:.1}", 100.0 * model.answer_length.truncated.rate),
@@ -90,8 +91,15 @@ fn accuracies(report: &mut Report, num_tasks: u64, split: &SplitNumbers) {
         rows.push(row(&format!("{}, SFT", variant.label), &variant.sft));
         rows.push(row(&format!("{}, RL", variant.label), &variant.rl));
     }
-    let headers =
-        ["model", "right (%)", "right where the answer is not 0 (%)", "no answer (%)", "tokens", "cut off (%)"];
+    let headers = [
+        "model",
+        "right (%)",
+        "right where the answer is not 0 (%)",
+        "every step right (%)",
+        "no answer (%)",
+        "tokens",
+        "cut off (%)",
+    ];
     report.table(&headers, &rows);
     let zero = split.always_zero.as_ref();
     let zero =

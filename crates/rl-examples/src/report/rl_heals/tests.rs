@@ -24,6 +24,7 @@ fn played(split: &str, solved: impl IntoIterator<Item = u64>, num_hands: u64) ->
     let transcript = |hand: u64| Transcript {
         task: hand,
         messages: Vec::new(),
+        process: None,
         outcomes: vec![outcome(hand).to_owned()],
         reward: 0.0,
     };
