@@ -161,11 +161,11 @@ fn by_kind(environments: &[Box<dyn Environment>], episodes: &[Episode]) -> Resul
 
 /// Tasks whose first answer is right in every step, where the environment judges steps.
 fn process(environments: &[Box<dyn Environment>], episodes: &[Episode]) -> Result<Option<Proportion>> {
-    let correct = |(environment, episode): (&Box<dyn Environment>, &Episode)| {
-        let answer = episode.dialogues().next()?.turns.first().map_or("", |turn| turn.text.as_str());
-        environment.process_correct(answer)
-    };
-    let judged: Vec<bool> = environments.iter().zip(episodes).filter_map(correct).collect();
+    let mut judged = Vec::new();
+    for (environment, episode) in environments.iter().zip(episodes) {
+        let answer = episode.dialogues().next().and_then(|dialogue| dialogue.turns.first());
+        judged.extend(environment.process_correct(answer.map_or("", |turn| turn.text.as_str())));
+    }
     let sound = judged.iter().filter(|&&sound| sound).count() as u64;
     if judged.is_empty() { Ok(None) } else { Ok(Some(Proportion::new(sound, judged.len() as u64)?)) }
 }
