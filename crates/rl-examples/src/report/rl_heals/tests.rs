@@ -24,7 +24,6 @@ fn played(split: &str, solved: impl IntoIterator<Item = u64>, num_hands: u64) ->
     let transcript = |hand: u64| Transcript {
         task: hand,
         messages: Vec::new(),
-        process: None,
         outcomes: vec![outcome(hand).to_owned()],
         reward: 0.0,
     };
@@ -35,6 +34,7 @@ fn played(split: &str, solved: impl IntoIterator<Item = u64>, num_hands: u64) ->
         within_attempts: share(solved.len()),
         max_attempts: 1,
         by_kind: BTreeMap::new(),
+        process: None,
         outcomes: BTreeMap::from([("correct".to_owned(), solved.len() as u64)]),
         reward_mean: 0.5,
         answer_length: AnswerLength { mean_tokens: 8.0, truncated: share(0) },
