@@ -5,10 +5,10 @@ use rl_eval::{PairedTest, Proportion};
 /// A space at which no line ends.
 const NO_BREAK: char = '\u{a0}';
 
-/// Rates, hands, difference and p-value in words.
+/// Rates, tasks, difference and p-value in words.
 pub(super) fn in_words(test: &PairedTest) -> String {
     format!(
-        "{} {}, {} {}; of the same {} hands the first alone solved {} and the second alone {} (difference {} \
+        "{} {}, {} {}; of the same {} tasks the first alone solved {} and the second alone {} (difference {} \
          points [{}, {}], mid-p {})",
         test.before,
         percent_interval(&test.before_success),
