@@ -62,7 +62,8 @@ impl<E: Environment> Environment for RewardTable<E> {
     }
 
     pass_on! {
-        name -> &'static str, info -> serde_json::Value, task_kind -> Option<&'static str>, process_correct(response: &str) -> Option<bool>, starts_over -> bool,
+        name -> &'static str, info -> serde_json::Value, task_kind -> Option<&'static str>, starts_over -> bool,
+        process_correct(response: &str) -> Option<bool>,
         expert -> Option<String>, picture -> Option<Picture>,
     }
 }

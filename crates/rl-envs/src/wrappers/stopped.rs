@@ -63,7 +63,8 @@ impl<E: Environment, R: StopRule> Environment for Stopped<E, R> {
     }
 
     pass_on! {
-        name -> &'static str, info -> serde_json::Value, task_kind -> Option<&'static str>, process_correct(response: &str) -> Option<bool>,
+        name -> &'static str, info -> serde_json::Value, task_kind -> Option<&'static str>,
+        process_correct(response: &str) -> Option<bool>,
         prices -> Option<Prices>, picture -> Option<Picture>,
     }
 }

@@ -487,3 +487,25 @@ fn the_environment_asks_once_and_pays_by_its_table() {
     bad["reward"]["correct"] = serde_json::Value::Null;
     assert!(serde_json::from_value::<EnvironmentConfig>(bad).is_err());
 }
+
+/// The settings of the smallest experiment, in which every right solution must count as one.
+#[test]
+fn small_problems_with_invented_names_are_judged_step_by_step() {
+    let table = serde_json::json!({
+        "name": "igsm",
+        "problems": { "min_operations": 3, "max_operations": 5, "max_instance_params": 12, "vocabulary": "debug", "modulus": 5,
+            "rng_range": 5, "redundant_query": false },
+        "extraction": "strict",
+        "reward": { "correct": 1.0, "wrong_answer": 0.0, "no_answer": 0.0, "format": 0.0 },
+    });
+    let config: EnvironmentConfig = serde_json::from_value(table).unwrap();
+    let mut environment = config.build().unwrap();
+    for index in 0..200 {
+        environment.reset(300, index).unwrap();
+        let right = environment.expert().unwrap();
+        assert_eq!(environment.process_correct(&right), Some(true), "{right}");
+        // A digit before the last result makes its equation false; the answer in the box stays right.
+        let (head, result) = right.rsplit_once(" = ").unwrap();
+        assert_eq!(environment.process_correct(&format!("{head} = 1{result}")), Some(false));
+    }
+}
