@@ -175,6 +175,9 @@ REINS_INLINE void attend_heads(const float* q, const float* keys, const float* v
 void attention_heads(const float* q, const float* keys, const float* values, float* out, float* scores, int64_t heads,
                      int64_t count, int64_t head_dim, float scale) {
   switch (head_dim) {
+    case 32:
+      attend_heads<2>(q, keys, values, out, scores, heads, count, scale);
+      break;
     case 64:
       attend_heads<4>(q, keys, values, out, scores, heads, count, scale);
       break;

@@ -1,11 +1,14 @@
-//! A decoder from scratch, with a tokenizer trained on the run's own text.
+//! A decoder from scratch, with a tokenizer of its own.
+
+use std::collections::BTreeMap;
 
 use rl_data::{CHATML, ChatRecord, ChatTemplate, Renderer, train_tokenizer};
 use rl_models::checkpoint::SideFiles;
 use rl_models::{ChatModel, Decoder, ModelConfig};
-use tch::{Device, Kind};
+use tch::Device;
 
-use crate::config::NewModelConfig;
+use crate::config::{DataConfig, NewModelConfig, SftConfig, TOKENIZER_DATA};
+use crate::data::training_records;
 use crate::{Error, Result};
 
 /// Special tokens of a tokenizer trained here; the ChatML template uses the last two.
@@ -13,15 +16,10 @@ const SPECIAL_TOKENS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"
 /// Conversations that a new tokenizer is trained on at most.
 const TOKENIZER_RECORDS: usize = 20_000;
 
-/// A decoder with fresh weights of type `kind` and a tokenizer trained on the assistant and user text of `records`.
-pub(crate) fn new_model(
-    shape: &NewModelConfig,
-    records: &[ChatRecord],
-    seed: u64,
-    kind: Kind,
-    device: Device,
-) -> Result<ChatModel> {
-    let (config, renderer) = new_parts(shape, records)?;
+/// The decoder that `run` asks for with `model.new`: fresh weights, and a tokenizer trained on assistant and user text.
+pub(crate) fn new_model(shape: &NewModelConfig, run: &SftConfig, device: Device) -> Result<ChatModel> {
+    let (seed, kind) = (run.seed, run.model.dtype.kind());
+    let (config, renderer) = new_parts(shape, run)?;
     let folder = tempfile::tempdir().map_err(Error::file("make a temporary folder in", &std::env::temp_dir()))?;
     renderer.save(folder.path())?;
     let side_files = SideFiles::from_folder(folder.path())?;
@@ -33,7 +31,11 @@ pub(crate) fn new_model(
 }
 
 /// Everything of a new model but its weights: its configuration and a tokenizer with the ChatML template.
-pub(crate) fn new_parts(shape: &NewModelConfig, records: &[ChatRecord]) -> Result<(ModelConfig, Renderer)> {
+pub(crate) fn new_parts(shape: &NewModelConfig, run: &SftConfig) -> Result<(ModelConfig, Renderer)> {
+    let records: Vec<ChatRecord> = match &shape.tokenizer_data {
+        Some(dataset) => training_records(TOKENIZER_DATA, &DataConfig::One(dataset.clone()), &BTreeMap::new())?,
+        None => training_records("data", &run.data, &run.held_out)?,
+    };
     let texts: Vec<&str> = records
         .iter()
         .take(TOKENIZER_RECORDS)

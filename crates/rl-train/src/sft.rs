@@ -13,8 +13,8 @@ use tch::Device;
 
 use crate::batch::{MicroBatch, TrainingRow, backward_from, micro_batches, to_host};
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
-use crate::config::SftConfig;
-use crate::data::{Loaded, Side, input_datasets, load, select_rows, training_records, under};
+use crate::config::{DataConfig, SftConfig, TOKENIZER_DATA};
+use crate::data::{Loaded, Side, input_data, input_datasets, load, select_rows, under};
 use crate::digest::Digest;
 use crate::examples::{Examples, TrainingSet};
 use crate::learner::{Learner, LearnerConfig, LearnerState};
@@ -51,16 +51,16 @@ impl Method for Sft {
 
     fn manifest(config: &SftConfig) -> Result<Manifest> {
         let manifest = Manifest::new().seed("seed", config.seed);
-        let manifest = input_datasets(manifest, &config.data, &config.held_out)?;
+        let mut manifest = input_datasets(manifest, &config.data, &config.held_out)?;
+        if let Some(dataset) = config.model.new.as_ref().and_then(|new| new.tokenizer_data.clone()) {
+            manifest = input_data(manifest, "tokenizer_data", TOKENIZER_DATA, &DataConfig::One(dataset))?;
+        }
         input_model(manifest, "model", config.model.path.as_deref())
     }
 
     fn build(config: &SftConfig, device: Device, resume: Option<&Saved>) -> Result<Self> {
         let new = || match &config.model.new {
-            Some(shape) => {
-                let records: Vec<ChatRecord> = training_records("data", &config.data, &config.held_out)?;
-                new_model(shape, &records, config.seed, config.model.dtype.kind(), device)
-            }
+            Some(shape) => new_model(shape, config, device),
             None => Err(Error::NothingToTrain),
         };
         let policy = Policy::load(&config.model, resume, config.seed, device, new)?;

@@ -136,7 +136,7 @@ pub(crate) fn validate_held_out(held_out: &BTreeMap<String, HeldOutConfig>) -> R
     Ok(())
 }
 
-fn validate_dataset(key: &str, dataset: &DatasetConfig) -> Result<(), ConfigError> {
+pub(super) fn validate_dataset(key: &str, dataset: &DatasetConfig) -> Result<(), ConfigError> {
     let message = "must be positive; leave it out to read all rows";
     ensure(dataset.max_rows != Some(0), format!("{key}.max_rows"), 0, message)
 }

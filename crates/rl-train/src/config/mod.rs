@@ -36,6 +36,7 @@ use serde::Serialize;
 
 pub use data::{DataConfig, HeldOutConfig, MixtureConfig, ShareConfig};
 pub use distill::{DistillConfig, TeacherConfig};
+pub(crate) use model::TOKENIZER_DATA;
 pub use model::{Dtype, ModelConfig, NewModelConfig};
 pub use preference::{PreferenceConfig, ReferenceConfig, ReferencePasses};
 pub use reward_model::{HeadInit, RewardModelConfig};

@@ -2,9 +2,15 @@
 
 use std::path::PathBuf;
 
+use rl_data::DatasetConfig;
 use rl_models::LoraConfig;
 use rl_track::{ConfigError, ensure};
 use serde::{Deserialize, Serialize};
+
+use super::data::validate_dataset;
+
+/// Key of [`NewModelConfig::tokenizer_data`].
+pub(crate) const TOKENIZER_DATA: &str = "model.new.tokenizer_data";
 
 /// The model of a run. Exactly one of `path` and `new` is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,7 +19,7 @@ pub struct ModelConfig {
     /// A checkpoint folder, a folder of adapters (merged into their base), or `ORG/NAME` in the Hugging Face cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// A new decoder with a tokenizer trained on the run's own data.
+    /// A new decoder with a tokenizer of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<NewModelConfig>,
     /// Type of the weights while training; with a half type the optimizer keeps f32 masters.
@@ -54,6 +60,9 @@ impl Dtype {
 pub struct NewModelConfig {
     /// Most entries of the tokenizer that is trained.
     pub vocab_size: usize,
+    /// Rows that the tokenizer is trained on, where the run's own lack what the model is to read later. Absent, the run's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_data: Option<Box<DatasetConfig>>,
     /// Width of the residual stream.
     pub hidden_size: i64,
     /// Width of the feed-forward layer.
@@ -83,6 +92,9 @@ impl ModelConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let given = usize::from(self.path.is_some()) + usize::from(self.new.is_some());
         ensure(given == 1, "model", format!("{given} sources"), "give either model.path or model.new")?;
+        if let Some(dataset) = self.new.as_ref().and_then(|new| new.tokenizer_data.as_ref()) {
+            validate_dataset(TOKENIZER_DATA, dataset)?;
+        }
         let Some(lora) = &self.lora else { return Ok(()) };
         ensure(
             self.path.is_some(),

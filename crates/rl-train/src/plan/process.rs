@@ -15,6 +15,7 @@ const TOKENS: i64 = 256;
 /// Its decoder: small enough to be drawn in a few hundredths of a second.
 const SHAPE: NewModelConfig = NewModelConfig {
     vocab_size: 2048,
+    tokenizer_data: None,
     hidden_size: 128,
     intermediate_size: 512,
     num_hidden_layers: 1,

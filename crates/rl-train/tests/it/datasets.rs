@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rl_data::source::{ConvertConfig, Layout};
-use rl_data::{ChatRecord, DatasetConfig, HashSplit, Message, read_jsonl, write_jsonl};
+use rl_data::{ChatRecord, DatasetConfig, HashSplit, Message, Role, Tokenizer, read_jsonl, write_jsonl};
 use rl_train::plan::{FilePlan, Planned, plan};
 use rl_train::{Method, Preference, RewardModel, Rl, Sft, SftConfig, Unpaired};
 use serde_json::json;
@@ -269,4 +269,30 @@ fn all_files_of_a_dataset_are_in_the_record() {
     let text = fs::read_to_string(root.join("b.jsonl")).unwrap().replacen("dog", "fox", 2);
     fs::write(root.join("b.jsonl"), text).unwrap();
     assert_ne!(inputs("after")["data"], before["data"]);
+}
+
+#[test]
+fn a_new_tokenizer_may_know_what_the_first_data_lack() {
+    const WORD: &str = " zyzzyva";
+    let folder = tempfile::tempdir().unwrap();
+    let (data, wider) = (folder.path().join("copy.jsonl"), folder.path().join("wider.jsonl"));
+    write_copy_task(&data);
+    let row = ChatRecord::new([Role::User, Role::Assistant].map(|role| Message::new(role, WORD.repeat(20))).to_vec());
+    write_jsonl(&wider, &[row]).unwrap();
+
+    let tokens_of_word = |name: &str, changes: &[&str]| {
+        let changes = [&["training.max_steps=1", "training.checkpoints.every=1"], changes].concat();
+        let config = sft_config(folder.path(), name, &data, &changes);
+        let planned = plan(&config).unwrap().files[0].tokens;
+        train::<Sft>(config);
+        let run = folder.path().join(name);
+        let manifest = fs::read_to_string(run.join("manifest.json")).unwrap();
+        let tokenizer = Tokenizer::from_folder(run.join("checkpoints/step-000001")).unwrap();
+        (tokenizer.encode(WORD).unwrap().len(), planned, manifest.contains("\"tokenizer_data\""))
+    };
+    let key = to_data("model.new.tokenizer_data", &wider);
+    let (own, wide) = (tokens_of_word("own", &[]), tokens_of_word("wide", &[&key]));
+    assert_eq!((wide.0, wide.2), (1, true));
+    assert!(own.0 > 1 && !own.2, "{own:?}");
+    assert!(own.1 < wide.1, "the plan counts with the tokenizer that the run will train: {} and {}", own.1, wide.1);
 }

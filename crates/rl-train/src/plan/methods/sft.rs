@@ -1,13 +1,12 @@
 //! Supervised fine-tuning, and training from scratch.
 
-use rl_data::{ChatRecord, Renderer};
+use rl_data::Renderer;
 use rl_models::ModelConfig;
 use tch::Device;
 
 use super::{chosen, num_steps, row_passes};
 use crate::batch::TrainingRow;
 use crate::config::SftConfig;
-use crate::data::training_records;
 use crate::new_model::{new_config, new_parts};
 use crate::plan::measure::{Measured, measure};
 use crate::plan::models::{PlannedModel, check_tokens, policy};
@@ -75,8 +74,7 @@ impl Planned for SftConfig {
         match (&models.renderer, &self.model.new) {
             (Some(renderer), _) => Ok(self.lay_out(&models.list[0].config, renderer)?.0),
             (None, Some(shape)) => {
-                let records: Vec<ChatRecord> = training_records("data", &self.data, &self.held_out)?;
-                let (config, renderer) = new_parts(shape, &records)?;
+                let (config, renderer) = new_parts(shape, self)?;
                 check_tokens(&config, &renderer)?;
                 let work = self.lay_out(&config, &renderer)?.0;
                 Ok(Work { new_config: Some(config), ..work })

@@ -164,6 +164,20 @@ const OWN: &[Case] = &[
     case(Base::New, "model.new.initializer_range=0.0", "initializer_range", "0", "must be positive"),
     case(Base::New, "model.new.vocab_size=100", "vocab_size", "100", "256 bytes"),
     case(Base::New, "model.new.max_position_embeddings=64", "selection.max_length", "128", "lower it"),
+    case(
+        Base::New,
+        "model.new.tokenizer_data=/no/such.jsonl",
+        "model.new.tokenizer_data",
+        "/no/such.jsonl",
+        "give a path",
+    ),
+    case(
+        Base::New,
+        "model.new.tokenizer_data={ path = \"x\", max_rows = 0 }",
+        "model.new.tokenizer_data.max_rows",
+        "0",
+        "must be positive",
+    ),
     case(Base::New, "model.new.layers=2", "model.new.layers", "=2", "known keys are"),
     case(
         Base::New,
