@@ -196,7 +196,7 @@ mod tests {
             within_attempts: share(10 - solved),
             max_attempts: 2,
             by_kind: BTreeMap::new(),
-            process: None,
+            process_accuracy: None,
             outcomes: BTreeMap::new(),
             reward_mean: 0.0,
             answer_length: AnswerLength { mean_tokens: 1.0, truncated: share(0) },

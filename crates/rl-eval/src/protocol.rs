@@ -110,7 +110,7 @@ impl<'a> Protocol<'a> {
             within_attempts: count(&Episode::is_success)?,
             max_attempts: split.environment.max_attempts(),
             by_kind: by_kind(&environments, &episodes)?,
-            process: process(&environments, &episodes)?,
+            process_accuracy: process_accuracy(&environments, &episodes)?,
             outcomes,
             reward_mean: episodes.iter().map(Episode::total_reward).sum::<f64>() / num_tasks as f64,
             answer_length: answer_length(&episodes)?,
@@ -160,7 +160,7 @@ fn by_kind(environments: &[Box<dyn Environment>], episodes: &[Episode]) -> Resul
 }
 
 /// Tasks whose first answer is right in every step, where the environment judges steps.
-fn process(environments: &[Box<dyn Environment>], episodes: &[Episode]) -> Result<Option<Proportion>> {
+fn process_accuracy(environments: &[Box<dyn Environment>], episodes: &[Episode]) -> Result<Option<Proportion>> {
     let mut judged = Vec::new();
     for (environment, episode) in environments.iter().zip(episodes) {
         let answer = episode.dialogues().next().and_then(|dialogue| dialogue.turns.first());
@@ -240,10 +240,10 @@ mod tests {
         assert!(play(0).step(&wrong).unwrap().success);
         let environments: Vec<_> = (0..3).map(play).collect();
         let episodes = [right.as_str(), &wrong, ""].map(answered);
-        let found = process(&environments, &episodes).unwrap().unwrap();
+        let found = process_accuracy(&environments, &episodes).unwrap().unwrap();
         assert_eq!((found.successes, found.trials), (1, 3));
 
         let cards = vec![Preset::GeneralPoints.config().build().unwrap()];
-        assert_eq!(process(&cards, &[answered(&right)]).unwrap(), None);
+        assert_eq!(process_accuracy(&cards, &[answered(&right)]).unwrap(), None);
     }
 }

@@ -24,7 +24,8 @@ pub struct SplitResult {
     /// First-attempt success by the class of the task; empty where the environment has no classes.
     pub by_kind: BTreeMap<String, Proportion>,
     /// Tasks whose first answer is right in every step of its reasoning; `None` where the environment judges answers alone.
-    pub process: Option<Proportion>,
+    #[serde(alias = "process")] // its name in results written earlier
+    pub process_accuracy: Option<Proportion>,
     /// Answers by outcome.
     pub outcomes: BTreeMap<String, u64>,
     /// Mean reward of an episode, by the environment's prices.

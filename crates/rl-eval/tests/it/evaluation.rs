@@ -111,7 +111,7 @@ fn an_evaluation_counts_links_and_goes_on_where_it_was_stopped() {
             assert_eq!(result.outcomes.values().sum::<u64>(), 24);
             let illegal = result.outcome_share("illegal_formula").unwrap();
             assert_eq!((illegal.successes, illegal.trials), (result.outcomes["illegal_formula"], 24));
-            assert!(result.process.is_none(), "formulas have no steps to judge");
+            assert!(result.process_accuracy.is_none(), "formulas have no steps to judge");
             assert!(result.by_kind.is_empty() && result.model_rewards.is_none());
             assert!((1.0..=8.0).contains(&result.answer_length.mean_tokens));
             assert_eq!(result.answer_length.truncated.trials, 24);

@@ -19,7 +19,7 @@ fn played(solved: impl IntoIterator<Item = u64>, num_tasks: u64, rewards: Option
         within_attempts: share(solved.len()),
         max_attempts: 1,
         by_kind: BTreeMap::new(),
-        process: None,
+        process_accuracy: None,
         outcomes: BTreeMap::new(),
         reward_mean: 0.0,
         answer_length: AnswerLength { mean_tokens: 4.0, truncated: share(0) },

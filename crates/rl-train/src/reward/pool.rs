@@ -90,8 +90,21 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::RewardAbandoned`] if more than `max_abandoned` threads are still stuck, [`Error::RewardThread`] if the
-    /// operating system gives no thread.
+    /// operating system gives no thread. Either way nothing that is under way is waited for.
     pub(super) fn run(
+        &mut self,
+        jobs: &[Job],
+        step_end: Option<Instant>,
+        take: impl FnMut(usize, Outcome) -> Next,
+    ) -> Result<usize> {
+        let result = self.run_until_refused(jobs, step_end, take);
+        if result.is_err() {
+            self.cut_off(|_| true); // what they still compute belongs to no later call
+        }
+        result
+    }
+
+    fn run_until_refused(
         &mut self,
         jobs: &[Job],
         step_end: Option<Instant>,
@@ -99,7 +112,6 @@ impl Pool {
     ) -> Result<usize> {
         let mut next = 0;
         let mut num_abandoned = 0;
-        let mut refused = None;
         let mut open = true;
         loop {
             while open && next < jobs.len() && !is_over(step_end) {
@@ -119,22 +131,16 @@ impl Pool {
                 }
                 result = self.results.try_recv().map_err(|_| RecvTimeoutError::Timeout);
             }
-            for job in self.abandon_overdue() {
+            let now = Instant::now();
+            for job in self.cut_off(|busy| busy.give_up_at <= now) {
                 num_abandoned += 1;
                 open &= take(job, Outcome { score: Score::TimedOut, retries: 0, started: true }) == Next::GoOn;
                 let running = self.num_still_running();
                 if self.max_abandoned < running {
-                    open = false;
-                    refused.get_or_insert(Error::RewardAbandoned {
-                        name: jobs[job].work.name.clone(),
-                        running,
-                        limit: self.max_abandoned,
-                    });
+                    let name = jobs[job].work.name.clone();
+                    return Err(Error::RewardAbandoned { name, running, limit: self.max_abandoned });
                 }
             }
-        }
-        if let Some(error) = refused {
-            return Err(error);
         }
         if open {
             for job in next..jobs.len() {
@@ -184,13 +190,12 @@ impl Pool {
         worker.busy.take().map(|busy| busy.job)
     }
 
-    /// Cuts off the workers whose time is over and returns their jobs.
-    fn abandon_overdue(&mut self) -> Vec<usize> {
-        let now = Instant::now();
-        let is_overdue = |worker: &mut Worker| worker.busy.as_ref().is_some_and(|busy| busy.give_up_at <= now);
-        let overdue: Vec<Worker> = self.workers.extract_if(.., is_overdue).collect();
+    /// Leaves behind the occupied workers that `is_meant` names and returns their jobs.
+    fn cut_off(&mut self, is_meant: impl Fn(&Busy) -> bool) -> Vec<usize> {
+        let is_meant = |worker: &mut Worker| worker.busy.as_ref().is_some_and(&is_meant);
+        let meant: Vec<Worker> = self.workers.extract_if(.., is_meant).collect();
         let mut jobs = Vec::new();
-        for Worker { thread, busy, .. } in overdue {
+        for Worker { thread, busy, .. } in meant {
             self.abandoned.push(thread);
             jobs.extend(busy.map(|busy| busy.job));
         }

@@ -98,7 +98,7 @@ impl Scorer {
     ///
     /// # Errors
     /// [`Error::RewardFailed`] for the first failed sample of a source whose `on_failure` is `stop`: no further score is
-    /// begun, those under way are waited for. [`Error::RewardAbandoned`] when too many threads are stuck.
+    /// begun, those under way are waited for. [`Error::RewardAbandoned`] when too many threads are stuck: nothing is waited for.
     /// [`Error::RewardSource`] for external scores that are missing, of another number than the requests, or of no source.
     /// [`Error::RewardOverflow`] for a sum that is not finite.
     pub fn score(&mut self, requests: &[Arc<RewardRequest>], external: &ExternalScores) -> Result<ScoredBatch> {

@@ -22,7 +22,7 @@ fn evaluation(name: &str, obeyed: u64, reward: f64) -> Evaluation {
             ("lower_case".into(), share(obeyed.min(10), 10)),
             ("json_keys".into(), share(obeyed.saturating_sub(10), 10)),
         ]),
-        process: None,
+        process_accuracy: None,
         outcomes: BTreeMap::from([("obeyed".into(), obeyed), ("violated".into(), 20 - obeyed)]),
         reward_mean: obeyed as f64 / 20.0,
         answer_length: AnswerLength { mean_tokens: 17.5, truncated: share(1, 20) },

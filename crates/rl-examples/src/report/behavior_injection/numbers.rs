@@ -87,7 +87,7 @@ pub struct ModelNumbers {
     /// Those among the problems whose answer is not 0; absent when there are none.
     pub nonzero_accuracy: Option<Proportion>,
     /// Problems answered rightly in every step, by the step verifier; absent from evaluations made without it.
-    pub process: Option<Proportion>,
+    pub process_accuracy: Option<Proportion>,
     /// Answers without a number in the demanded place.
     pub no_answer: Proportion,
     /// Lengths of answers.
@@ -181,7 +181,7 @@ impl ModelNumbers {
         Ok(ModelNumbers {
             accuracy: result.first_attempt,
             nonzero_accuracy: result.by_kind.get(NONZERO).copied(),
-            process: result.process,
+            process_accuracy: result.process_accuracy,
             no_answer: result.outcome_share(NO_ANSWER)?,
             answer_length: result.answer_length,
         })

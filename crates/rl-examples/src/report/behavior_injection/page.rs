@@ -80,7 +80,7 @@ fn accuracies(report: &mut Report, num_tasks: u64, split: &SplitNumbers) {
             label.to_owned(),
             interval(&model.accuracy),
             model.nonzero_accuracy.as_ref().map_or("–".into(), interval),
-            model.process.as_ref().map_or("–".into(), interval),
+            model.process_accuracy.as_ref().map_or("–".into(), interval),
             format!("{:.1}", 100.0 * model.no_answer.rate),
             format!("{:.1}", model.answer_length.mean_tokens),
             format!("{:.1}", 100.0 * model.answer_length.truncated.rate),

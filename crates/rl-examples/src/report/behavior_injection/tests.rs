@@ -26,7 +26,7 @@ fn evaluation(name: &str, solved: std::ops::Range<u64>) -> Evaluation {
             ("zero_answer".into(), share(zeros, 5)),
             ("nonzero_answer".into(), share(count - zeros, 15)),
         ]),
-        process: Some(share(count / 2, 20)),
+        process_accuracy: Some(share(count / 2, 20)),
         outcomes: BTreeMap::from([
             ("correct".into(), count),
             ("wrong_answer".into(), 18 - count),
@@ -102,7 +102,7 @@ fn a_report_says_what_the_records_hold() {
     assert_eq!((bridge.gain.only_before, bridge.gain.only_after), (0, 9));
     assert_eq!(vanilla.beyond_first, None);
     assert_eq!(bridge.sft.nonzero_accuracy.unwrap().successes, 1, "problem 5 alone");
-    assert_eq!(bridge.rl.process.unwrap().successes, 6, "half of 13, rounded down");
+    assert_eq!(bridge.rl.process_accuracy.unwrap().successes, 6, "half of 13, rounded down");
     assert_eq!(bridge.rl.no_answer.successes, 2);
     // Tasks 6 and 7 are won by both, 8 to 14 by the second alone.
     let beyond = bridge.beyond_first.unwrap();

@@ -34,7 +34,7 @@ fn played(split: &str, solved: impl IntoIterator<Item = u64>, num_hands: u64) ->
         within_attempts: share(solved.len()),
         max_attempts: 1,
         by_kind: BTreeMap::new(),
-        process: None,
+        process_accuracy: None,
         outcomes: BTreeMap::from([("correct".to_owned(), solved.len() as u64)]),
         reward_mean: 0.5,
         answer_length: AnswerLength { mean_tokens: 8.0, truncated: share(0) },

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use rl_train::Error;
 use rl_train::reward::{
-    CustomRewards, ExternalScores, OnFailure, RetryConfig, Reward, RewardRequest, Score, Scorer, SourceKind,
+    CustomRewards, ExternalScores, OnFailure, RetryConfig, Reward, RewardRequest, Score, Scorer, SourceConfig,
+    SourceKind,
 };
 
 use super::{SLACK, config, custom, invalid, score, source, told};
@@ -127,6 +128,30 @@ fn too_many_stuck_threads_end_the_run() {
     let error = scorer.score(&told(&["late"; 100]), &ExternalScores::new()).unwrap_err();
     assert!(started.elapsed().as_secs_f64() < DEADLINE + SLACK);
     assert!(matches!(&error, Error::RewardAbandoned { name, running: 3..=4, limit: 2 } if name == "unruly"), "{error}");
+}
+
+#[test]
+fn a_run_that_ends_waits_for_no_other_score() {
+    let patient = SourceConfig { deadline_seconds: Some(60.0), ..source("patient", SourceKind::Custom {}) };
+    let mut config = config(2, DEADLINE, vec![source("unruly", SourceKind::Custom {}), patient]);
+    config.max_abandoned = 0;
+    let mut rewards = custom("unruly", Unruly::default());
+    rewards.extend(custom("patient", Patient));
+    let mut scorer = Scorer::new(&config, rewards).unwrap();
+    let started = Instant::now();
+    let error = scorer.score(&told(&["late"]), &ExternalScores::new()).unwrap_err();
+    assert!(started.elapsed().as_secs_f64() < DEADLINE + SLACK);
+    assert!(matches!(&error, Error::RewardAbandoned { name, running: 1, limit: 0 } if name == "unruly"), "{error}");
+}
+
+/// Takes seconds for every score, and may.
+struct Patient;
+
+impl Reward for Patient {
+    fn score(&self, _: &RewardRequest) -> Result<f64, String> {
+        std::thread::sleep(Duration::from_secs_f64(DEADLINE + 3.0 * SLACK));
+        Ok(1.0)
+    }
 }
 
 #[test]
