@@ -7,10 +7,10 @@ use rl_data::{Conversation, Message, PromptRecord, Renderer, Role};
 use serde_json::{Map, Value as Json};
 use tch::{Device, Kind};
 
-use crate::checkpoint::{CONFIG_FILE, SideFiles, folder_or_repository, read_config, read_tensors};
+use crate::checkpoint::{SideFiles, read_config};
 use crate::decoder::Decoder;
 use crate::generate::{Engine, FinishReason, Request, Response, SamplingConfig, Stats, TokenStream};
-use crate::lora::{ADAPTER_CONFIG_FILE, base_model};
+use crate::lora::base_and_adapters;
 use crate::{Error, Result};
 
 /// A checkpoint folder, loaded: weights, tokenizer, chat template, and the files that go along when it is saved.
@@ -44,19 +44,12 @@ impl ChatModel {
     /// # Errors
     /// As [`ChatModel::load`]; [`Error::Argument`] for another `kind`.
     pub fn load_as(folder: &Path, kind: Kind, device: Device) -> Result<Self> {
-        let folder = &folder_or_repository(folder)?;
-        if folder.join(ADAPTER_CONFIG_FILE).exists() && !folder.join(CONFIG_FILE).exists() {
-            let mut model = Self::load_as(&base_model(folder)?, kind, device)?;
-            model.decoder.load_adapter(folder)?;
-            model.decoder.merge_adapters()?;
-            model.decoder.remove_adapters();
-            return Ok(model);
-        }
-        let config = read_config(folder)?;
-        let renderer = Renderer::from_folder(folder)?;
+        let (base, adapters) = base_and_adapters(folder)?;
+        let config = read_config(&base)?;
+        let renderer = Renderer::from_folder(&base)?; // adapters converse as their base does
         check_vocabulary(&renderer, config.vocab_size)?;
-        let decoder = Decoder::from_tensors(config, read_tensors(folder, device)?, kind, device)?;
-        Ok(ChatModel { decoder, renderer, side_files: SideFiles::from_folder(folder)? })
+        let decoder = Decoder::load_merged(&base, &adapters, kind, device)?;
+        Ok(ChatModel { decoder, renderer, side_files: SideFiles::from_folder(&base)? })
     }
 
     /// Joins parts that were made separately, such as a new decoder and a newly trained tokenizer.

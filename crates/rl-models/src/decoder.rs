@@ -2,17 +2,18 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use rl_core::random::RandomKey;
 use rl_torch::autograd::checkpoint;
 use tch::{Device, Kind, Tensor};
 
 use crate::attention::{Attention, AttentionContext, PackedAttention};
-use crate::checkpoint::check_tensors;
+use crate::checkpoint::{check_tensors, read_config, read_tensors};
 use crate::config::ModelConfig;
 use crate::embedding::embed;
 use crate::linear::Linear;
-use crate::lora::LoraConfig;
+use crate::lora::{LoraConfig, base_and_adapters};
 use crate::mlp::Mlp;
 use crate::norm::RmsNorm;
 use crate::packed::{Packed, SharedRows};
@@ -49,6 +50,28 @@ pub(crate) struct Layer {
 }
 
 impl Decoder {
+    /// Loads the weights of a folder alone, as [`ChatModel::load_as`](crate::ChatModel::load_as) does with tokenizer and
+    /// chat template.
+    ///
+    /// # Errors
+    /// A missing folder or file, tensors that do not match the config; [`Error::Argument`] for a `kind` other than f32,
+    /// bf16 and f16.
+    pub fn load(folder: &Path, kind: Kind, device: Device) -> Result<Self> {
+        let (base, adapters) = base_and_adapters(folder)?;
+        Self::load_merged(&base, &adapters, kind, device)
+    }
+
+    /// A model with adapters merged into it one after the other.
+    pub(crate) fn load_merged(base: &Path, adapters: &[PathBuf], kind: Kind, device: Device) -> Result<Self> {
+        let mut decoder = Self::from_tensors(read_config(base)?, read_tensors(base, device)?, kind, device)?;
+        for folder in adapters {
+            decoder.load_adapter(folder)?;
+            decoder.merge_adapters()?;
+            decoder.remove_adapters();
+        }
+        Ok(decoder)
+    }
+
     /// Builds the model from tensors under the checkpoint's names, with weights of type `kind` on `device`.
     ///
     /// Activations have the same type: f32, bf16 or f16; f64 is for checks of gradients. Whatever the type, the norms'

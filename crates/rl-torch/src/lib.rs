@@ -2,13 +2,15 @@
 //!
 //! Here: choosing a device (with CUDA opened at run time), settings of the process, fused AdamW with a state that can be
 //! saved, operations over many tensors, gradient norms and clipping, attention over sequences laid end to end, graph
-//! nodes written in Rust and activation checkpointing, CPU kernels, memory in use and freed, and read-only file maps. This is the
+//! nodes written in Rust and activation checkpointing, CPU kernels, memory in use and freed, read-only file maps and tensors from
+//! their bytes. This is the
 //! only crate of the workspace with C++ and with `unsafe` code.
 //! Deliberately absent: models, files' meanings, training loops.
 #![allow(unsafe_code)]
 
 pub mod attention;
 pub mod autograd;
+mod bytes;
 mod counting_allocator;
 pub mod error;
 mod ffi;
@@ -22,6 +24,7 @@ mod optimizer;
 mod runtime;
 mod settings;
 
+pub use bytes::tensor_from_bytes;
 pub use counting_allocator::CountingAllocator;
 pub use error::{Error, Result};
 pub use freed_memory::keep_freed_memory;

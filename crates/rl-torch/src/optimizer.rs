@@ -45,28 +45,42 @@ impl Default for AdamWConfig {
 pub struct AdamW {
     config: AdamWConfig,
     parameters: Vec<(String, Tensor)>,
-    exp_avg: Vec<Tensor>,
-    exp_avg_sq: Vec<Tensor>,
+    /// None before the first step: filling them takes longer than reading the weights, and a run starts without them.
+    moments: Option<Moments>,
     /// f32 copies of half-precision parameters.
     masters: Vec<Option<Tensor>>,
     num_steps: u64,
 }
 
-impl AdamW {
-    /// Optimizer over named leaf tensors of any shapes. Moments start at zero; masters at the parameters' present
-    /// values, so the weights must be in place, and what is written into a half-precision parameter later is
-    /// overwritten by the next step.
-    pub fn new(parameters: Vec<(String, Tensor)>, config: AdamWConfig) -> Self {
-        let zeros = |(_, parameter): &(String, Tensor)| {
-            let zeros = parameter.zeros_like().set_requires_grad(false);
-            if is_half(parameter) { zeros.to_kind(Kind::Float) } else { zeros }
+/// One of each for every parameter, of its shape.
+#[derive(Debug)]
+struct Moments {
+    exp_avg: Vec<Tensor>,
+    exp_avg_sq: Vec<Tensor>,
+}
+
+impl Moments {
+    fn zeros(parameters: &[(String, Tensor)]) -> Result<Self> {
+        let zeros = || {
+            let zeros = |(_, parameter): &(String, Tensor)| {
+                let kind = if is_half(parameter) { Kind::Float } else { parameter.kind() };
+                Ok(Tensor::f_zeros(parameter.size(), (kind, parameter.device()))?)
+            };
+            parameters.iter().map(zeros).collect::<Result<Vec<_>>>()
         };
+        Ok(Moments { exp_avg: zeros()?, exp_avg_sq: zeros()? })
+    }
+}
+
+impl AdamW {
+    /// Optimizer over named leaf tensors of any shapes. Moments start at zero, and take memory from the first step on;
+    /// masters start at the parameters' present values, so the weights must be in place, and what is written into a
+    /// half-precision parameter later is overwritten by the next step.
+    pub fn new(parameters: Vec<(String, Tensor)>, config: AdamWConfig) -> Self {
         let master =
             |(_, parameter): &(String, Tensor)| is_half(parameter).then(|| parameter.detach().to_kind(Kind::Float));
-        let exp_avg = parameters.iter().map(zeros).collect();
-        let exp_avg_sq = parameters.iter().map(zeros).collect();
         let masters = parameters.iter().map(master).collect();
-        AdamW { config, parameters, exp_avg, exp_avg_sq, masters, num_steps: 0 }
+        AdamW { config, parameters, moments: None, masters, num_steps: 0 }
     }
 
     /// The parameters, in the order given.
@@ -83,22 +97,22 @@ impl AdamW {
     ///
     /// # Errors
     /// Before anything is changed: [`Error::NoGradient`] when no parameter has a gradient, [`Error::MixedDevices`],
-    /// [`Error::Argument`] for a parameter that is not contiguous. [`Error::Shim`] if libtorch refuses the update.
+    /// [`Error::Argument`] for a parameter that is not contiguous, [`Error::Torch`] when the moments find no memory.
+    /// [`Error::Shim`] if libtorch refuses the update.
     pub fn step(&mut self, learning_rate: f64) -> Result<()> {
+        let device = self.check()?;
+        let moments = match &mut self.moments {
+            Some(moments) => moments,
+            none => none.insert(Moments::zeros(&self.parameters)?),
+        };
         let [mut matrices, mut others] = [Update::default(), Update::default()];
-        let mut device = None;
-        for (index, (name, parameter)) in self.parameters.iter().enumerate() {
+        for (index, (_, parameter)) in self.parameters.iter().enumerate() {
             let grad = parameter.grad();
             if !grad.defined() {
                 continue;
             }
-            check_device(&mut device, name, parameter)?;
-            if !parameter.is_contiguous() {
-                let (value, reason) = (format!("`{name}`, a strided view"), "make the parameter contiguous".into());
-                return Err(Error::Argument { name: "parameters", value, reason });
-            }
             let update = if 2 <= parameter.dim() { &mut matrices } else { &mut others };
-            let moments = [&self.exp_avg[index], &self.exp_avg_sq[index]];
+            let moments = [&moments.exp_avg[index], &moments.exp_avg_sq[index]];
             match &self.masters[index] {
                 None => update.push([parameter, &grad.f_contiguous()?, moments[0], moments[1]]),
                 Some(master) => {
@@ -106,7 +120,6 @@ impl AdamW {
                 }
             }
         }
-        let Some((_, device)) = device else { return Err(Error::NoGradient { num_parameters: self.parameters.len() }) };
 
         self.num_steps += 1;
         let step = Tensor::f_full([], self.num_steps as f64, (Kind::Float, device))?;
@@ -121,6 +134,20 @@ impl AdamW {
         Ok(())
     }
 
+    /// The device of the parameters that have a gradient.
+    fn check(&self) -> Result<Device> {
+        let mut device = None;
+        for (name, parameter) in self.parameters.iter().filter(|(_, parameter)| parameter.grad().defined()) {
+            check_device(&mut device, name, parameter)?;
+            if !parameter.is_contiguous() {
+                let (value, reason) = (format!("`{name}`, a strided view"), "make the parameter contiguous".into());
+                return Err(Error::Argument { name: "parameters", value, reason });
+            }
+        }
+        let (_, device) = device.ok_or(Error::NoGradient { num_parameters: self.parameters.len() })?;
+        Ok(device)
+    }
+
     /// Sets the gradients of all parameters to zero.
     ///
     /// # Errors
@@ -130,18 +157,29 @@ impl AdamW {
     }
 
     /// The moments by name, `NAME.exp_avg` and `NAME.exp_avg_sq`, and for half-precision parameters `NAME.master`:
-    /// shallow copies, each of its parameter's shape.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
+    /// shallow copies, each of its parameter's shape. Before the first step the moments are zeros made for this call.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when such zeros find no memory.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        let fresh;
+        let moments = match &self.moments {
+            Some(moments) => moments,
+            None => {
+                fresh = Moments::zeros(&self.parameters)?;
+                &fresh
+            }
+        };
         let named = |tensors: &[Tensor], suffix: &str| -> Vec<(String, Tensor)> {
             let pairs = self.parameters.iter().zip(tensors);
             pairs.map(|((name, _), tensor)| (format!("{name}.{suffix}"), tensor.shallow_clone())).collect()
         };
-        let mut state = named(&self.exp_avg, "exp_avg");
-        state.extend(named(&self.exp_avg_sq, "exp_avg_sq"));
+        let mut state = named(&moments.exp_avg, "exp_avg");
+        state.extend(named(&moments.exp_avg_sq, "exp_avg_sq"));
         for ((name, _), master) in self.parameters.iter().zip(&self.masters) {
             state.extend(master.iter().map(|master| (format!("{name}.master"), master.shallow_clone())));
         }
-        state
+        Ok(state)
     }
 
     /// Restores what [`AdamW::state`] and [`AdamW::num_steps`] returned, and sets half-precision parameters to their
@@ -150,7 +188,10 @@ impl AdamW {
     /// # Errors
     /// [`Error::OptimizerState`] when a tensor is missing, is one too many or has another shape; nothing is changed then.
     pub fn restore(&mut self, state: &BTreeMap<String, Tensor>, num_steps: u64) -> Result<()> {
-        let own = self.state();
+        if self.moments.is_none() {
+            self.moments = Some(Moments::zeros(&self.parameters)?);
+        }
+        let own = self.state()?;
         if state.len() != own.len() {
             return Err(Error::OptimizerState(format!("{} tensors found, {} needed", state.len(), own.len())));
         }
@@ -308,7 +349,8 @@ mod tests {
             let mut optimizer = AdamW::new(vec![("w".into(), weight.shallow_clone())], AdamWConfig::default());
             for step in 0..6 {
                 if restore_at == Some(step) {
-                    let state = optimizer.state().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
+                    let state =
+                        optimizer.state().unwrap().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
                     let num_steps = optimizer.num_steps();
                     optimizer = AdamW::new(vec![("w".into(), weight.shallow_clone())], AdamWConfig::default());
                     optimizer.restore(&state, num_steps).unwrap();
@@ -320,6 +362,19 @@ mod tests {
             Vec::<f32>::try_from(weight).unwrap()
         };
         assert_eq!(run(None), run(Some(3)));
+    }
+
+    #[test]
+    fn before_the_first_step_the_moments_are_zeros() {
+        let weight = Tensor::ones([2, 3], HALF).set_requires_grad(true);
+        let optimizer = AdamW::new(vec![("w".into(), weight)], CONFIG);
+        let state = state_of(&optimizer);
+        let zeros = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+        assert_eq!((&state["w.exp_avg"], &state["w.exp_avg_sq"]), (&zeros, &zeros));
+        let weight = Tensor::ones([2, 3], HALF).set_requires_grad(true);
+        let mut restored = AdamW::new(vec![("w".into(), weight)], CONFIG);
+        restored.restore(&state, 0).unwrap();
+        assert_eq!(state_of(&restored), state);
     }
 
     #[test]
@@ -398,7 +453,7 @@ mod tests {
     const HALF: (Kind, Device) = (Kind::BFloat16, Device::Cpu);
 
     fn state_of(optimizer: &AdamW) -> BTreeMap<String, Tensor> {
-        optimizer.state().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect()
+        optimizer.state().unwrap().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect()
     }
 
     /// A step of 1e-4 is below the precision of bf16 near 1: only the master sees it. More than one piece.

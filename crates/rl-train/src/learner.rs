@@ -202,7 +202,10 @@ impl Learner {
 
     /// Writes moments, masters and averages to one file.
     pub fn save(&self, file: &Path) -> Result<()> {
-        let mut tensors: Vec<(String, Tensor)> = self.groups.iter().flat_map(|group| group.optimizer.state()).collect();
+        let mut tensors = Vec::new();
+        for group in &self.groups {
+            tensors.extend(group.optimizer.state()?);
+        }
         if let Some(ema) = &self.ema {
             let averages = self.parameters.iter().zip(&ema.averages);
             tensors.extend(averages.map(|((name, _), tensor)| (ema_name(name), tensor.shallow_clone())));

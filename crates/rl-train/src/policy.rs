@@ -104,7 +104,7 @@ pub(crate) enum Reference {
     /// The policy itself with its adapters switched off.
     WithoutAdapters,
     /// Weights of its own.
-    Own(Box<ChatModel>),
+    Own(Box<Decoder>),
 }
 
 impl Reference {
@@ -116,19 +116,19 @@ impl Reference {
             (Some(path), _, _) | (None, false, Some(path)) => path,
             (None, false, None) => return Err(Error::NoReference),
         };
-        let chat = ChatModel::load_as(path, start.dtype.kind(), device)?;
-        chat.decoder.set_trainable(false);
-        let (own, needed) = (chat.decoder.config().vocab_size, policy.decoder().config().vocab_size);
+        let decoder = Decoder::load(path, start.dtype.kind(), device)?;
+        decoder.set_trainable(false);
+        let (own, needed) = (decoder.config().vocab_size, policy.decoder().config().vocab_size);
         if own != needed {
             return Err(Error::ReferenceVocabulary { path: path.into(), found: own, needed });
         }
-        Ok(Reference::Own(Box::new(chat)))
+        Ok(Reference::Own(Box::new(decoder)))
     }
 
     /// Runs `f` on the reference's layers.
     pub fn run<T>(&self, policy: &Policy, f: impl FnOnce(&Decoder) -> Result<T>) -> Result<T> {
         match self {
-            Reference::Own(chat) => f(&chat.decoder),
+            Reference::Own(decoder) => f(decoder),
             Reference::WithoutAdapters => {
                 let mut result = None;
                 policy.decoder().with_adapters_off(|decoder| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use rl_torch::MappedFile;
+use rl_torch::{MappedFile, tensor_from_bytes};
 use safetensors::Dtype as FileType;
 use tch::{Device, Kind, Tensor};
 
@@ -194,7 +194,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<BTreeMap<String, Place>> {
 
 /// `data` has been checked against `shape` by [`header::parse`].
 fn tensor(data: &[u8], shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_data_size(data, shape, kind)?.f_to_device(device)?)
+    Ok(tensor_from_bytes(data, shape, kind, device)?)
 }
 
 fn type_error(path: &Path, name: &str, place: &Place, allowed: &'static str) -> Error {

@@ -13,4 +13,4 @@ mod peft;
 
 pub(crate) use adapter::Lora;
 pub use config::{LoraConfig, TargetModules};
-pub(crate) use peft::{CONFIG_FILE as ADAPTER_CONFIG_FILE, base_model};
+pub(crate) use peft::base_and_adapters;

@@ -7,11 +7,14 @@ use serde_json::{Map, Value, json};
 use tch::{Device, Tensor};
 
 use super::{LoraConfig, TargetModules};
-use crate::checkpoint::{check_finite, check_tensors, load_tensors, save_tensors, write_file};
+use crate::checkpoint::{
+    CONFIG_FILE as MODEL_CONFIG_FILE, check_finite, check_tensors, folder_or_repository, load_tensors, save_tensors,
+    write_file,
+};
 use crate::linear::Linear;
 use crate::{Error, Result};
 
-pub(crate) const CONFIG_FILE: &str = "adapter_config.json";
+const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
 /// Fields of the settings that do not change what the adapters compute.
@@ -92,8 +95,23 @@ pub(super) fn read_config(folder: &Path) -> Result<LoraConfig> {
     Ok(config)
 }
 
+/// The plain model below a folder, and the folders of adapters from it up to `folder`; none when that is a plain model.
+pub(crate) fn base_and_adapters(folder: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
+    let (mut base, mut adapters) = (folder_or_repository(folder)?, Vec::new());
+    while base.join(CONFIG_FILE).exists() && !base.join(MODEL_CONFIG_FILE).exists() {
+        let below = folder_or_repository(&base_model(&base)?)?;
+        adapters.insert(0, base);
+        if adapters.contains(&below) {
+            let reason = "`base_model_name_or_path` leads back to this folder: name the model below it".to_owned();
+            return Err(Error::Checkpoint { path: below.join(CONFIG_FILE), reason });
+        }
+        base = below;
+    }
+    Ok((base, adapters))
+}
+
 /// The model that the adapters of a folder belong to, as its settings name it.
-pub(crate) fn base_model(folder: &Path) -> Result<PathBuf> {
+fn base_model(folder: &Path) -> Result<PathBuf> {
     let path = folder.join(CONFIG_FILE);
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
     let fields: Map<String, Value> =

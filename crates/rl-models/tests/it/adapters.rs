@@ -1,7 +1,7 @@
 //! Low-rank adapters against PEFT and against what they promise; the reward head against transformers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rl_core::random::RandomKey;
 use rl_models::checkpoint::{SideFiles, load_tensors, read_config, read_tensors};
@@ -276,6 +276,40 @@ fn adapter_files_that_mean_something_else_are_refused() {
     twice.load_adapter(&source).unwrap();
     let error = tiny::decoder("tiny-tied").save_adapter("unused".as_ref(), "base").unwrap_err();
     assert!(matches!(error, Error::Argument { name: "adapters", .. }), "{error}");
+}
+
+/// Adapters trained on a model that is itself a folder of adapters.
+#[test]
+fn weights_are_loaded_from_the_model_up_through_its_adapters() {
+    let root = tempfile::tempdir().unwrap();
+    let source = golden("lora-tiny-tied");
+    let folder = |name: &str, base: &Path| {
+        let folder = root.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let mut config: Value =
+            serde_json::from_slice(&std::fs::read(source.join("adapter_config.json")).unwrap()).unwrap();
+        config["base_model_name_or_path"] = json!(base);
+        std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
+        std::fs::copy(source.join("adapter_model.safetensors"), folder.join("adapter_model.safetensors")).unwrap();
+        folder
+    };
+    let load = |folder: &Path| Decoder::load(folder, Kind::Float, Device::Cpu);
+
+    let second = folder("second", &folder("first", &golden("tiny-tied")));
+    let mut expected = tiny::decoder("tiny-tied");
+    for _ in 0..2 {
+        expected.load_adapter(&source).unwrap();
+        expected.merge_adapters().unwrap();
+        expected.remove_adapters();
+    }
+    let ids = &sequences()[0];
+    assert_eq!(logits(&load(&second).unwrap(), ids), logits(&expected, ids));
+    assert_eq!(logits(&load(&golden("tiny-tied")).unwrap(), ids), logits(&tiny::decoder("tiny-tied"), ids));
+
+    let there = folder("there", &root.path().join("back"));
+    let back = folder("back", &there);
+    let message = load(&back).unwrap_err().to_string();
+    assert!(message.contains("back") && message.contains("leads back to this folder"), "{message}");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl FrozenReference {
 
     fn parameters(&self) -> Result<Vec<(String, Tensor)>> {
         match &self.reference {
-            Reference::Own(chat) => Ok(chat.decoder.parameters()),
+            Reference::Own(decoder) => Ok(decoder.parameters()),
             Reference::WithoutAdapters => Err(Error::NoReference),
         }
     }

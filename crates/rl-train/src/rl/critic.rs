@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rl_core::random::RandomKey;
 use rl_models::checkpoint::{load_tensors, save_tensors};
-use rl_models::{ChatModel, Decoder, RewardModel, ValueHead};
+use rl_models::{Decoder, RewardModel, ValueHead};
 use tch::{Device, Tensor};
 
 use crate::batch::MicroBatch;
@@ -150,7 +150,7 @@ impl Critic {
 fn start_of(start: &CriticStart, kind: tch::Kind, device: Device) -> Result<(Decoder, ValueHead)> {
     match start {
         CriticStart::LanguageModel(path) => {
-            let decoder = ChatModel::load_as(path, kind, device)?.decoder;
+            let decoder = Decoder::load(path, kind, device)?;
             let hidden = decoder.config().hidden_size as usize;
             Ok((decoder, ValueHead::linear(hidden, device)))
         }
