@@ -172,7 +172,8 @@ impl ImportanceCorrection {
         made.mismatch_kl /= num_tokens.max(1) as f64;
         made.mean_weight = sum / num_tokens.max(1) as f64;
         if sum_squares > 0.0 {
-            made.effective_sample_size = sum * sum / (num_tokens as f64 * sum_squares);
+            let size = sum * sum / (num_tokens as f64 * sum_squares);
+            made.effective_sample_size = finite("effective_sample_size", 0, size)?;
         }
         // With every weight 0 there is nothing to scale.
         if self.normalize && sum > 0.0 {

@@ -27,7 +27,8 @@ pub fn token_log_probs(
     Ok(head(decoder, hidden, label_rows, label_ids, temperature)?.run(false)?.0)
 }
 
-/// As [`token_log_probs`], and the entropies in nats of the same distributions, f32 `[labels]`; both with gradients.
+/// As [`token_log_probs`], and the entropies in nats of the distributions of the logits divided by
+/// `entropy_temperature`, f32 `[labels]`; both with gradients. A second temperature costs a second projection.
 ///
 /// # Errors
 /// As [`token_log_probs`].
@@ -37,8 +38,12 @@ pub fn token_log_probs_and_entropies(
     label_rows: &Tensor,
     label_ids: &Tensor,
     temperature: f64,
+    entropy_temperature: f64,
 ) -> Result<(Tensor, Tensor)> {
-    let (log_probs, entropies) = head(decoder, hidden, label_rows, label_ids, temperature)?.run(true)?;
+    let (mut log_probs, entropies) = head(decoder, hidden, label_rows, label_ids, entropy_temperature)?.run(true)?;
+    if temperature != entropy_temperature {
+        log_probs = token_log_probs(decoder, hidden, label_rows, label_ids, temperature)?;
+    }
     let missing = || Error::Argument { name: "entropies", value: "none".into(), reason: "were asked for".into() };
     Ok((log_probs, entropies.ok_or_else(missing)?))
 }
@@ -49,7 +54,7 @@ pub fn token_log_probs_and_entropies(
 /// As [`token_log_probs`].
 pub fn token_entropies(decoder: &Decoder, hidden: &Tensor, rows: &Tensor, temperature: f64) -> Result<Tensor> {
     let ids = rows.f_zeros_like()?; // any column will do, its log-probability is not used
-    tch::no_grad(|| Ok(token_log_probs_and_entropies(decoder, hidden, rows, &ids, temperature)?.1))
+    tch::no_grad(|| Ok(token_log_probs_and_entropies(decoder, hidden, rows, &ids, temperature, temperature)?.1))
 }
 
 /// `log sum_v p_v^2` of the next-token distributions `p` at `rows` `[labels]` of `hidden`, f32 `[labels]`, without gradient:

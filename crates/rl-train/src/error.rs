@@ -132,6 +132,16 @@ pub enum Error {
         /// The policy's.
         needed: i64,
     },
+    /// The critic has other tokens than the policy.
+    #[error("the critic {} has a vocabulary of {found}, the policy one of {needed}: it would read other tokens; start it from a model with the policy's tokenizer", path.display())]
+    CriticVocabulary {
+        /// What the critic starts from.
+        path: PathBuf,
+        /// Its vocabulary.
+        found: i64,
+        /// The policy's.
+        needed: i64,
+    },
     /// A row of preference data has no token to learn from.
     #[error("row {row} has a response without a token that is predicted; every response needs one")]
     NoResponse {

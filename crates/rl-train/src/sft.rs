@@ -78,6 +78,10 @@ impl Method for Sft {
         let batch = examples.next(config.batch_size);
         let micro_batches = micro_batches(&batch, config.training.micro_batch_tokens);
         let counts = step_counts(&batch, &micro_batches)?;
+        if counts.num_tokens == 0 {
+            let ids = batch.iter().map(|row| row.id).collect();
+            return Err(Error::from(rl_core::Error::EmptyBatch { what: "labels of the step" }).in_rows(ids));
+        }
         let num_tokens: usize = batch.iter().map(|row| row.ids.len()).sum();
         let mut digest = Digest::default();
         let mut loss = 0.0;

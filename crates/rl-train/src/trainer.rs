@@ -247,6 +247,9 @@ impl<M: Method> Trainer<M> {
             row.get(name)
         });
         let Some(value) = value else { return Err(Error::NoSuchMetric { metric: best.metric.clone() }) };
+        if self.step == 0 {
+            return Ok(false); // the start has no checkpoint that could be the best
+        }
         let is_best = self.best.is_none_or(|so_far| best.goal.is_better(value, so_far.value));
         self.evaluations_since_best = if is_best { 0 } else { self.evaluations_since_best + 1 };
         if is_best {

@@ -19,7 +19,9 @@ pub fn quantile(values: &[f64], q: f64) -> Result<f64> {
     let position = q * (sorted.len() - 1) as f64;
     let below = sorted[position.floor() as usize];
     let above = sorted[position.ceil() as usize];
-    Ok(below + position.fract() * (above - below))
+    let between = below + position.fract() * (above - below);
+    // The distance of two numbers may be too large for f64 where what lies between them is not.
+    Ok(if between.is_finite() { between } else { below * (1.0 - position.fract()) + above * position.fract() })
 }
 
 /// Counts of numbers in bins of equal width.

@@ -26,29 +26,34 @@ impl RunningStatistics {
     /// Takes one more number.
     ///
     /// # Errors
-    /// The number is not finite; it is then not taken.
+    /// The number is not finite, or so large that the mean or the sum of squares is not; it is then not taken.
     pub fn push(&mut self, value: f64) -> Result<()> {
         finite("statistics", self.count as usize, value)?;
-        self.count += 1;
+        let count = self.count + 1;
         let before = value - self.mean;
-        self.mean += before / self.count as f64;
-        self.sum_squares += before * (value - self.mean);
+        let mean = finite("mean", self.count as usize, self.mean + before / count as f64)?;
+        let sum_squares = finite("sum of squares", self.count as usize, self.sum_squares + before * (value - mean))?;
+        *self = RunningStatistics { count, mean, sum_squares };
         Ok(())
     }
 
     /// The statistics of both sets of numbers together. Chan et al. 1983, eq. 2.1.
-    pub fn merge(self, other: Self) -> Self {
+    ///
+    /// # Errors
+    /// The numbers are so large that the mean or the sum of squares is not finite.
+    pub fn merge(self, other: Self) -> Result<Self> {
         if self.count == 0 || other.count == 0 {
-            return if self.count == 0 { other } else { self };
+            return Ok(if self.count == 0 { other } else { self });
         }
         let count = self.count + other.count;
         let gap = other.mean - self.mean;
         let share = other.count as f64 / count as f64;
-        RunningStatistics {
+        let sum_squares = self.sum_squares + other.sum_squares + gap * gap * share * self.count as f64;
+        Ok(RunningStatistics {
             count,
-            mean: self.mean + gap * share,
-            sum_squares: self.sum_squares + other.sum_squares + gap * gap * share * self.count as f64,
-        }
+            mean: finite("mean", count as usize, self.mean + gap * share)?,
+            sum_squares: finite("sum of squares", count as usize, sum_squares)?,
+        })
     }
 
     /// How many numbers were taken.

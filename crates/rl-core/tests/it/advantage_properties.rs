@@ -367,7 +367,7 @@ proptest! {
             normalizer.update(part.iter().copied()).unwrap();
             normalizer.statistics
         });
-        let merged = RunningNormalizer { statistics: parts[0].merge(parts[1]), ..RunningNormalizer::new(true, 1e-8, None) };
+        let merged = RunningNormalizer { statistics: parts[0].merge(parts[1]).unwrap(), ..RunningNormalizer::new(true, 1e-8, None) };
         let scale = 1.0 + normalized.abs();
         assert_near(merged.normalize(value).unwrap() / scale, normalized / scale, ROUNDING_TOLERANCE);
     }

@@ -274,7 +274,7 @@ proptest! {
             statistics
         };
         let cut = cut.min(values.len());
-        let (merged, whole) = (gather(&values[..cut]).merge(gather(&values[cut..])), gather(&values));
+        let (merged, whole) = (gather(&values[..cut]).merge(gather(&values[cut..])).unwrap(), gather(&values));
         prop_assert_eq!(merged.count(), whole.count());
         assert_near(merged.mean(), whole.mean(), ROUNDING_TOLERANCE);
         let variance = |statistics: RunningStatistics| {

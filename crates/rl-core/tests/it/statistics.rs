@@ -1,8 +1,10 @@
 //! Statistics against numpy and scipy (`tests/golden/statistics.py` prints these numbers) and hand-worked cases.
 
+use rl_core::Error;
+use rl_core::reward_loss::RewardNormalizer;
 use rl_core::statistics::{
-    Variance, Z_95, excess_kurtosis, explained_variance, histogram, mcnemar, mean, quantile, skewness, variance,
-    wilson_interval,
+    RunningStatistics, Variance, Z_95, excess_kurtosis, explained_variance, histogram, mcnemar, mean, quantile,
+    skewness, standard_deviation, variance, wilson_interval,
 };
 
 use crate::{GOLDEN_TOLERANCE, VECTOR_TOLERANCE, assert_near};
@@ -85,4 +87,25 @@ fn explained_variances() {
     // Errors 0, 2, 0 have variance 8/9 against 2/3.
     assert_near(explained_variance(&[1.0, 0.0, 3.0], &[1.0, 2.0, 3.0]).unwrap(), -1.0 / 3.0, GOLDEN_TOLERANCE);
     assert!(explained_variance(&[1.0, 2.0], &[1.0, 1.0]).is_err());
+}
+
+/// Numbers whose mean, spread or distance does not fit into f64.
+#[test]
+fn numbers_that_are_too_large_are_refused() {
+    let huge = [1e308, -1e308];
+    for result in [variance(&huge, Variance::Biased), standard_deviation(&huge, Variance::Unbiased)] {
+        assert!(matches!(result, Err(Error::NonFinite { .. })), "{result:?}");
+    }
+    let of = |values: &[f64]| {
+        let mut statistics = RunningStatistics::default();
+        values.iter().try_for_each(|&value| statistics.push(value)).map(|()| statistics)
+    };
+    let mut statistics = of(&huge[..1]).unwrap();
+    assert!(statistics.push(huge[1]).is_err());
+    assert_eq!((statistics.count(), statistics.mean()), (1, 1e308), "what was refused is not taken");
+    assert!(statistics.merge(of(&huge[1..]).unwrap()).is_err());
+    assert!(RewardNormalizer::from_rewards(huge).is_err());
+    // What lies between two numbers fits where their distance does not.
+    assert_eq!(quantile(&huge, 0.5).unwrap(), 0.0);
+    assert_near(quantile(&huge, 0.75).unwrap() / 1e308, 0.5, VECTOR_TOLERANCE);
 }

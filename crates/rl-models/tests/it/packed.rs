@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rl_models::{Decoder, Error, ValueHead, token_entropies, token_log_probs};
+use rl_models::{Decoder, Error, ValueHead, token_entropies, token_log_probs, token_log_probs_and_entropies};
 use tch::{Device, Kind, Tensor};
 
 use crate::tiny::{self, assert_close, numbers};
@@ -113,6 +113,19 @@ fn log_probs_and_entropies_are_those_of_the_softmax() {
         FORWARD,
         "entropy",
     );
+
+    // Both at once, the entropies at a temperature of their own; and what flows back is what flows back from each.
+    let leaf = || hidden.copy().set_requires_grad(true);
+    let (both, first, second) = (leaf(), leaf(), leaf());
+    let of = |hidden: &Tensor, temperature, own| {
+        token_log_probs_and_entropies(&decoder, hidden, &at_tensor, &labels, temperature, own).unwrap()
+    };
+    let (log_probs, entropies) = of(&both, 1.7, temperature);
+    let alone = [of(&first, 1.7, 1.7).0, of(&second, temperature, temperature).1];
+    assert_eq!((numbers(&log_probs), numbers(&entropies)), (numbers(&alone[0]), numbers(&alone[1])));
+    (log_probs.sum(None) + entropies.sum(None)).backward();
+    alone.into_iter().for_each(|numbers| numbers.sum(None).backward());
+    assert_close(&numbers(&both.grad()), &numbers(&(first.grad() + second.grad())), FORWARD, "gradient");
 
     let none = Tensor::from_slice::<i64>(&[]);
     assert_eq!(token_log_probs(&decoder, &hidden, &none, &none, 1.0).unwrap().size(), [0]);

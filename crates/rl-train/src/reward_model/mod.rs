@@ -135,18 +135,21 @@ impl Method for RewardModel {
         Ok(rows)
     }
 
-    /// The statistics go along where the model of this very step was evaluated.
+    /// The statistics of these very weights go along, measured now where the step was not evaluated.
     fn save(&self, folder: &Path) -> Result<()> {
         self.scorer.write_into(folder)?;
-        let measured = self.statistics.filter(|(step, _)| *step == self.steps_done);
-        if let Some((_, statistics)) = &measured {
-            write_statistics(folder, statistics)?;
-        }
+        let statistics = match self.statistics.filter(|(step, _)| *step == self.steps_done) {
+            Some((_, statistics)) => Some(statistics),
+            None => self.held_out_statistics()?,
+        };
+        statistics.map_or(Ok(()), |statistics| write_statistics(folder, &statistics))?;
         self.learner.save(&folder.join(OPTIMIZER_FILE))?;
         let averaged = folder.join("ema");
         self.learner.with_averages(|| {
             std::fs::create_dir(&averaged).map_err(Error::file("create", &averaged))?;
-            self.scorer.write_into(&averaged)
+            self.scorer.write_into(&averaged)?;
+            let statistics = self.held_out_statistics()?;
+            statistics.map_or(Ok(()), |statistics| write_statistics(&averaged, &statistics))
         })?;
         Ok(())
     }
@@ -160,6 +163,15 @@ impl RewardModel {
     /// The layers and the head that are trained.
     pub fn model(&self) -> &rl_models::RewardModel {
         &self.scorer.model
+    }
+
+    /// Mean and spread of the rewards of all held-out pairs; none without any.
+    fn held_out_statistics(&self) -> Result<Option<RewardNormalizer>> {
+        let mut rewards = Vec::new();
+        for (name, pairs) in &self.held_out {
+            rewards.extend(self.measure(MetricsRow::new(self.steps_done, name.as_str()), pairs)?.1);
+        }
+        if rewards.is_empty() { Ok(None) } else { Ok(Some(RewardNormalizer::from_rewards(rewards)?)) }
     }
 
     /// As [`Method::build`] on pairs that were made elsewhere; the files that `config` names are not read. Pairs are visited

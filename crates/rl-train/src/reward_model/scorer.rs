@@ -115,6 +115,11 @@ impl Scorer {
     }
 }
 
+/// Layers and head of a finished reward model, as [`Scorer::finished`].
+pub(crate) fn finished_reward_model(path: &Path, kind: Kind, device: Device) -> Result<RewardModel> {
+    Ok(Scorer::finished(path, kind, device)?.model)
+}
+
 fn load_head(folder: &Path, device: Device) -> Result<RewardHead> {
     let file = folder.join(SCORE_FILE);
     let mut tensors = load_tensors(&file, Device::Cpu)?;

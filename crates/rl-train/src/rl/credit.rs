@@ -5,6 +5,7 @@
 
 use rl_core::advantages::{RewardAggregation, TokenAdvantages, combine_rewards, whiten};
 use rl_core::kl::{kl_estimates, sequence_mean_kl};
+use rl_core::masked::Reduction;
 use rl_core::policy_loss::{PolicyInputs, PolicyObjective};
 use rl_core::random::RandomKey;
 use rl_core::returns::episode_gae;
@@ -50,7 +51,12 @@ impl Rl {
     /// Old and reference log-probabilities, values, advantages, selections; then who trains when.
     ///
     /// The passes here run the micro-batches and the numerics of the updates, so the first ratio is exactly 1.
-    pub(super) fn prepare(&self, step: u64, rollout: &Rollout, experience: &mut Experience) -> Result<Vec<Minibatch>> {
+    pub(super) fn prepare(
+        &mut self,
+        step: u64,
+        rollout: &Rollout,
+        experience: &mut Experience,
+    ) -> Result<Vec<Minibatch>> {
         let trajectories = &rollout.trajectories;
         for (index, trajectory) in trajectories.iter().enumerate() {
             if trajectory.reward.is_none() {
@@ -64,9 +70,14 @@ impl Rl {
         }
         let mut minibatches = self.minibatches(step, 0, trajectories, experience, advantages_first)?;
         if self.needs_scoring() {
-            for minibatch in &minibatches {
+            for minibatch in &mut minibatches {
                 self.score_tokens(trajectories, experience, minibatch)?;
             }
+        }
+        if !experience.mask.contains(&true) {
+            self.learner.guard().end_step()?; // all of it was skipped
+            experience.advantages = vec![0.0; experience.mask.len()];
+            return Ok(Vec::new());
         }
         if !advantages_first {
             self.set_advantages(rollout, experience)?;
@@ -122,58 +133,80 @@ impl Rl {
         let other_terms = self.kl.is_some()
             || self.entropy.is_some()
             || matches!(config.objective, PolicyObjective::KlCov(_) | PolicyObjective::Dro(_));
-        let skips = advantages_known && !other_terms && !self.needs_scoring();
+        // Its denominators are those of the micro-batches, which are then others.
+        let is_local = config.reduction == Reduction::TokenMeanLocal;
+        let skips = advantages_known && !other_terms && !is_local && !self.needs_scoring();
         let teaches =
             |index: usize| !skips || experience.labels[index].clone().any(|label| experience.advantages[label] != 0.0);
         let (updates, tokens) = (config.updates.per_epoch, config.training.micro_batch_tokens);
         experience.minibatches(trajectories, updates, shuffle, tokens, teaches)
     }
 
-    /// One pass of policy, reference and critic over the micro-batches of an update, nothing recorded.
+    /// One pass of policy, reference and critic over the micro-batches of an update, nothing recorded. A micro-batch with
+    /// numbers that are not finite ends the run, or leaves the update with its answers, as the policy for them says.
     fn score_tokens(
+        &mut self,
+        trajectories: &[Trajectory],
+        experience: &mut Experience,
+        minibatch: &mut Minibatch,
+    ) -> Result<()> {
+        let mut scored = Vec::with_capacity(minibatch.micro_batches.len());
+        for chosen in std::mem::take(&mut minibatch.micro_batches) {
+            let result = self.score_micro_batch(trajectories, experience, &chosen);
+            let rows = || chosen.iter().map(|&index| trajectories[index].row.id).collect();
+            match result {
+                Ok(()) => scored.push(chosen),
+                Err(error) => {
+                    self.learner.guard().admit::<()>(rows, Err(error))?;
+                    chosen.iter().for_each(|&index| experience.mask[experience.labels[index].clone()].fill(false));
+                }
+            }
+        }
+        minibatch.micro_batches = scored;
+        Ok(())
+    }
+
+    /// The numbers of one micro-batch; nothing is kept of one that is not finite.
+    fn score_micro_batch(
         &self,
         trajectories: &[Trajectory],
         experience: &mut Experience,
-        minibatch: &Minibatch,
+        chosen: &[usize],
     ) -> Result<()> {
         let labels = experience.mask.len();
         let by_turn = self.config.turn_advantage.is_some();
         let with_entropy = self.config.selection.top_entropy_fraction.is_some();
-        for chosen in &minibatch.micro_batches {
-            let rows: Vec<&TrainingRow> = chosen.iter().map(|&index| &trajectories[index].row).collect();
-            let micro = MicroBatch::new(self.policy.decoder(), &rows, (0..rows.len()).collect())?;
-            let ours = tch::no_grad(|| self.forward(&micro, chosen, trajectories, with_entropy))?;
-            let row_ids = || micro.row_ids(&rows);
-            let log_probs = to_host(&ours.log_probs)?;
-            if self.kl_in_reward() {
-                finite("log_probs", &log_probs, row_ids)?; // else a matter of the update, which may skip it
-            }
-            scatter(&log_probs, chosen, experience, labels, |e| &mut e.old_log_probs);
-            if let Some(entropies) = &ours.entropies {
-                scatter(&to_host(entropies)?, chosen, experience, labels, |e| &mut e.entropies);
-            }
-            if let Some(values) = &ours.values {
-                let ranges = if by_turn { &experience.turns } else { &experience.labels };
-                let total = ranges.last().map_or(0, |range| range.end);
-                experience.values.resize(total, 0.0);
-                let host = to_host(values)?;
-                finite("values", &host, row_ids)?;
-                let mut host = host.into_iter();
-                for &index in chosen {
-                    for place in ranges[index].clone() {
-                        experience.values[place] = host.next().unwrap_or(f32::NAN);
-                    }
-                }
-            }
-            if let Some(reference) = &self.reference {
+        let rows: Vec<&TrainingRow> = chosen.iter().map(|&index| &trajectories[index].row).collect();
+        let micro = MicroBatch::new(self.policy.decoder(), &rows, (0..rows.len()).collect())?;
+        let ours = tch::no_grad(|| self.forward(&micro, chosen, trajectories, with_entropy))?;
+        let log_probs = finite("log_probs", to_host(&ours.log_probs)?)?;
+        let entropies =
+            ours.entropies.as_ref().map(|entropies| finite("entropies", to_host(entropies)?)).transpose()?;
+        let values = ours.values.as_ref().map(|values| finite("values", to_host(values)?)).transpose()?;
+        let reference = match &self.reference {
+            Some(reference) => {
                 let temperature = self.config.log_prob_temperature();
                 let log_probs =
                     reference.run(&self.policy, |decoder| tch::no_grad(|| micro.log_probs(decoder, temperature)))?;
-                let log_probs = to_host(&log_probs)?;
-                if self.kl_in_reward() {
-                    finite("ref_log_probs", &log_probs, row_ids)?;
-                }
-                scatter(&log_probs, chosen, experience, labels, |e| &mut e.ref_log_probs);
+                Some(finite("ref_log_probs", to_host(&log_probs)?)?)
+            }
+            None => None,
+        };
+
+        scatter(&log_probs, chosen, experience, labels, |e| &mut e.old_log_probs);
+        if let Some(entropies) = &entropies {
+            scatter(entropies, chosen, experience, labels, |e| &mut e.entropies);
+        }
+        if let Some(reference) = &reference {
+            scatter(reference, chosen, experience, labels, |e| &mut e.ref_log_probs);
+        }
+        if let Some(values) = values {
+            let ranges = if by_turn { &experience.turns } else { &experience.labels };
+            let total = ranges.last().map_or(0, |range| range.end);
+            experience.values.resize(total, 0.0);
+            let mut values = values.into_iter();
+            for place in chosen.iter().flat_map(|&index| ranges[index].clone()) {
+                experience.values[place] = values.next().unwrap_or(f32::NAN);
             }
         }
         Ok(())
@@ -205,6 +238,7 @@ impl Rl {
         experience.advantages = advantages;
         experience.returns = returns;
         experience.mask = shaped.response_mask;
+        experience.frac_zero_std = shaped.frac_zero_std;
         Ok(())
     }
 
@@ -251,8 +285,7 @@ impl Rl {
         let values = &experience.values;
         let gae = episode_gae(&rewards, values, 0.0, &terminated, &truncated, boundary, gamma, lambda)?;
         // An episode that could not be scored is in the stream, since the boundaries keep it apart, but teaches nothing.
-        let scored = |trajectory: &Trajectory| vec![trajectory.reward.is_some(); trajectory.turns.len()];
-        let scored: Vec<bool> = trajectories.iter().flat_map(scored).collect();
+        let scored = experience.is_learned(true);
         let advantages = match estimator.whitening {
             Some(whitening) => whiten(&gae.advantages, &scored, whitening)?,
             None => gae.advantages,
@@ -291,7 +324,7 @@ impl Rl {
         if let Some(fraction) = config.selection.top_entropy_fraction {
             let entropies = experience.entropies.as_deref().unwrap_or_default();
             let threshold = entropy_threshold(entropies, mask, fraction)?;
-            keep(keep_high_entropy(entropies, mask, &lengths, threshold)?);
+            experience.high_entropy = Some(keep_high_entropy(entropies, mask, &lengths, threshold)?.keep);
         }
         if let (Some(limit), Some(reference)) = (config.selection.max_response_kl, &experience.ref_log_probs) {
             let estimate = config.kl.map_or(rl_core::kl::KlEstimator::K3.into(), |kl| kl.penalty);
@@ -314,11 +347,12 @@ impl Rl {
     }
 }
 
-/// Refuses numbers of a micro-batch that advantages are made of, with the rows that made them.
-fn finite(name: &'static str, host: &[f32], rows: impl Fn() -> Vec<u64>) -> Result<()> {
-    let Some(index) = host.iter().position(|number| !number.is_finite()) else { return Ok(()) };
-    let value = f64::from(host[index]);
-    Err(Error::from(rl_core::Error::NonFinite { name, index, value }).in_rows(rows()))
+/// Refuses numbers of a micro-batch that are not finite.
+fn finite(name: &'static str, host: Vec<f32>) -> Result<Vec<f32>> {
+    match host.iter().position(|number| !number.is_finite()) {
+        None => Ok(host),
+        Some(index) => Err(rl_core::Error::NonFinite { name, index, value: f64::from(host[index]) }.into()),
+    }
 }
 
 /// Puts the numbers of a micro-batch's labels into their places.

@@ -12,6 +12,7 @@ use crate::batch::MicroBatch;
 use crate::checkpoint::Saved;
 use crate::config::{CriticConfig, CriticStart, TrainingConfig, ValueHeadConfig};
 use crate::learner::{Learner, LearnerConfig, LearnerState};
+use crate::reward_model::scorer::finished_reward_model;
 use crate::{Error, Result};
 
 /// The head's file in a checkpoint.
@@ -37,10 +38,10 @@ pub(crate) struct OwnCritic {
 }
 
 impl Critic {
-    /// Makes the critic of `config` for a policy of this width, or takes up the one of `resume`.
+    /// Makes the critic of `config` for this policy, or takes up the one of `resume`.
     pub fn new(
         config: &CriticConfig,
-        hidden: usize,
+        policy: &Decoder,
         training: &TrainingConfig,
         seed: u64,
         device: Device,
@@ -48,6 +49,7 @@ impl Critic {
     ) -> Result<Self> {
         match config {
             CriticConfig::Shared { head, value_coef, detached, .. } => {
+                let hidden = policy.config().hidden_size as usize;
                 let head = match head {
                     ValueHeadConfig::Linear => ValueHead::linear(hidden, device),
                     ValueHeadConfig::Network => ValueHead::new(hidden, seed, device),
@@ -68,6 +70,10 @@ impl Critic {
                 ..
             } => {
                 let (mut decoder, head) = start_of(start, dtype.kind(), device)?;
+                let (found, needed) = (decoder.config().vocab_size, policy.config().vocab_size);
+                if found != needed {
+                    return Err(Error::CriticVocabulary { path: start.path().into(), found, needed });
+                }
                 match lora {
                     Some(lora) => decoder.add_lora(lora.clone(), RandomKey::new(seed, "critic adapters"))?,
                     None => decoder.set_trainable(true),
@@ -155,7 +161,7 @@ fn start_of(start: &CriticStart, kind: tch::Kind, device: Device) -> Result<(Dec
             Ok((decoder, ValueHead::linear(hidden, device)))
         }
         CriticStart::RewardModel(path) => {
-            let RewardModel { decoder, head: score } = RewardModel::load(path, kind, device)?;
+            let RewardModel { decoder, head: score } = finished_reward_model(path, kind, device)?;
             let head = ValueHead::linear(decoder.config().hidden_size as usize, device);
             let bias = Tensor::f_zeros([1], (tch::Kind::Float, Device::Cpu))?;
             let weights = [("value_head.weight".to_owned(), score.weight()), ("value_head.bias".to_owned(), bias)];

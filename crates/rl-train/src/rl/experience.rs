@@ -32,8 +32,12 @@ pub(crate) struct Experience {
     pub rollout_kl: Option<f64>,
     pub token_weights: Option<Vec<f64>>,
     pub importance: Option<Vec<f64>>,
-    /// Tokens whose loss counts; the others stay in the denominators.
+    /// Tokens that have a loss; the others stay in the denominators.
     pub kept: Option<Vec<bool>>,
+    /// Tokens whose policy loss counts by their entropy.
+    pub high_entropy: Option<Vec<bool>>,
+    /// Share of the groups whose rewards are all the same, where groups are compared.
+    pub frac_zero_std: Option<f64>,
     /// Tokens that a covariance objective singles out.
     pub selected: Option<Vec<bool>>,
 }
@@ -75,6 +79,15 @@ impl Experience {
         self.mask[self.labels[trajectory].clone()].contains(&true)
     }
 
+    /// Which values a critic learns: of labels, or of turns when it judges turns.
+    pub fn is_learned(&self, by_turn: bool) -> Vec<bool> {
+        if !by_turn {
+            return self.mask.clone();
+        }
+        let of = |index: usize| std::iter::repeat_n(self.is_used(index), self.turns[index].len());
+        (0..self.turns.len()).flat_map(of).collect()
+    }
+
     /// Entries of an array over labels, for the chosen trajectories in their order.
     pub fn gather<T: Copy>(&self, array: &[T], chosen: &[usize]) -> Vec<T> {
         chosen.iter().flat_map(|&index| array[self.labels[index].clone()].iter().copied()).collect()
@@ -111,9 +124,10 @@ impl Experience {
         if used.is_empty() {
             return Err(Error::NothingScored { samples: trajectories.len() });
         }
-        let share = used.len().div_ceil(updates);
         let mut minibatches = Vec::with_capacity(updates);
-        for share in used.chunks(share) {
+        let bounds = |update: usize| update * used.len() / updates;
+        let shares = (0..updates).map(|update| &used[bounds(update)..bounds(update + 1)]);
+        for share in shares.filter(|share| !share.is_empty()) {
             let rows: Vec<&TrainingRow> = share.iter().map(|&index| &trajectories[index].row).collect();
             let passing: Vec<usize> = (0..share.len()).filter(|&place| trains(share[place])).collect();
             let rows: Vec<&TrainingRow> = passing.iter().map(|&place| rows[place]).collect();
@@ -150,9 +164,13 @@ impl Experience {
         let mask = self.gather(&self.mask, chosen);
         let mut weights = reduction.token_weights(&mask, &self.rows(chosen, by_turn), counts)?;
         if let Some(kept) = &self.kept {
-            let kept = self.gather(kept, chosen);
-            weights.iter_mut().zip(kept).filter(|(_, kept)| !kept).for_each(|(weight, _)| *weight = 0.0);
+            leave_out(&mut weights, &self.gather(kept, chosen));
         }
         Ok(weights)
     }
+}
+
+/// Takes the weight of the tokens that are not kept; denominators stay.
+pub(super) fn leave_out(weights: &mut [f64], kept: &[bool]) {
+    weights.iter_mut().zip(kept).filter(|(_, kept)| !**kept).for_each(|(weight, _)| *weight = 0.0);
 }

@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use crate::checkpoint::{OPTIMIZER_FILE, Saved};
-use crate::config::{KlPlace, RlConfig, TaskConfig};
+use crate::config::{CriticConfig, KlPlace, RlConfig, TaskConfig};
 use crate::data::input_data;
 use crate::digest::Digest;
 use crate::learner::{Learner, LearnerConfig, LearnerState};
@@ -111,6 +111,8 @@ struct Rollout {
     trajectories: Vec<Trajectory>,
     greedy_rewards: Option<Vec<Option<f64>>>,
     scored: Vec<ScoredBatch>,
+    /// Of the greedy answers.
+    greedy_scored: Vec<ScoredBatch>,
     groups_dropped: usize,
     sampling_seconds: f64,
     reward_seconds: f64,
@@ -124,6 +126,9 @@ impl Method for Rl {
         let mut manifest = Manifest::new().seed("seed", config.seed);
         manifest = input_model(manifest, "model", config.model.path.as_deref())?;
         manifest = input_model(manifest, "reference", config.reference.as_deref())?;
+        if let Some(CriticConfig::Own { start, .. }) = &config.critic {
+            manifest = input_model(manifest, "critic", Some(start.path()))?;
+        }
         let tasks = [("task", Some(&config.rollout.task)), ("validation", config.validation.as_ref().map(|v| &v.task))];
         for (name, task) in tasks {
             manifest = match task {
@@ -212,7 +217,7 @@ impl Method for Rl {
         let mut trajectories = self.policy.sampling(sample)?;
         let scored: Vec<ScoredBatch> = self.score(&mut trajectories)?.into_iter().collect();
         let row = statistics::rollout_metrics(MetricsRow::new(step, "validation"), &trajectories);
-        Ok(vec![statistics::reward_metrics(row, &scored)])
+        Ok(vec![statistics::reward_metrics(row, &scored, &[])])
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
@@ -253,12 +258,11 @@ impl Rl {
         let reference = needs_reference
             .then(|| Reference::load(&policy, config.reference.as_deref(), &config.model, device))
             .transpose()?;
-        let hidden = policy.decoder().config().hidden_size as usize;
         let critic_resume = resume.zip(state.as_ref()).map(|(saved, state)| (saved, state.critic));
         let critic = config
             .critic
             .as_ref()
-            .map(|critic| Critic::new(critic, hidden, &config.training, config.seed, device, critic_resume));
+            .map(|critic| Critic::new(critic, policy.decoder(), &config.training, config.seed, device, critic_resume));
         let critic = critic.transpose()?;
         let mut parameters = policy.parameters();
         parameters.extend(critic.iter().flat_map(Critic::shared_parameters));
@@ -311,6 +315,7 @@ impl Rl {
             trajectories: Vec::new(),
             greedy_rewards: self.config.needs_greedy().then(Vec::new),
             scored: Vec::new(),
+            greedy_scored: Vec::new(),
             groups_dropped: 0,
             sampling_seconds: 0.0,
             reward_seconds: 0.0,
@@ -378,7 +383,8 @@ impl Rl {
         })?;
         rollout.sampling_seconds += started.elapsed().as_secs_f64();
         let Some(mut greedy) = greedy else { return Ok(Sampled { answers, greedy_rewards: None }) };
-        self.score(&mut greedy)?;
+        let scored = self.score(&mut greedy)?;
+        rollout.greedy_scored.extend(scored);
         let greedy_rewards = Some(greedy.iter().map(|answer| answer.reward).collect());
         Ok(Sampled { answers, greedy_rewards })
     }
@@ -389,9 +395,17 @@ impl Rl {
             answers.iter_mut().for_each(|answer| answer.reward = answer.environment_reward);
             return Ok(None);
         };
-        let requests: Vec<Arc<RewardRequest>> = answers.iter().map(|answer| Arc::new(request(answer))).collect();
+        let group_size = self.config.rollout.group_size as u64;
+        let mut requests: Vec<Arc<RewardRequest>> = Vec::with_capacity(answers.len());
+        let mut member = 0;
+        for (index, answer) in answers.iter().enumerate() {
+            let is_next = 0 < index && answers[index - 1].row.id == answer.row.id;
+            member = if is_next { member + 1 } else { 0 };
+            requests.push(Arc::new(request(answer, answer.row.id * group_size + member)));
+        }
+        let groups: Vec<u64> = answers.iter().map(|answer| answer.row.id).collect();
         let models = &self.reward_models;
-        let scored = scoring.score(&requests, || models.scores(&requests))?;
+        let scored = scoring.score(&requests, || models.scores(&requests, &groups))?;
         for (index, answer) in answers.iter_mut().enumerate() {
             let total = scored.totals[index];
             answer.reward = total.map(|total| total + answer.environment_reward.unwrap_or(0.0));
@@ -437,11 +451,12 @@ impl Rl {
         statistics: UpdateStatistics,
     ) -> Result<MetricsRow> {
         let mut row = statistics::rollout_metrics(MetricsRow::new(step + 1, "train"), &rollout.trajectories);
-        row = statistics::experience_metrics(row, experience, advantages);
+        let by_turn = self.config.turn_advantage.is_some();
+        row = statistics::experience_metrics(row, experience, advantages, by_turn);
         if self.config.rollout.dynamic_sampling.is_some() {
             row = row.with("groups_dropped", rollout.groups_dropped as f64);
         }
-        row = statistics::reward_metrics(row, &rollout.scored);
+        row = statistics::reward_metrics(row, &rollout.scored, &rollout.greedy_scored);
         if let Some(kl) = &self.kl {
             row = row.with("kl_coef", kl.kl_coef());
         }
@@ -502,13 +517,13 @@ impl Trainer<Rl> {
 }
 
 /// What rewards see of an answer: the conversation before it and its text.
-fn request(answer: &Trajectory) -> RewardRequest {
+fn request(answer: &Trajectory, sample: u64) -> RewardRequest {
     let (response, prompt) = match answer.messages.split_last() {
         Some((last, before)) => (last.content.clone(), before.to_vec()),
         None => (String::new(), Vec::new()),
     };
     RewardRequest {
-        sample: answer.row.id,
+        sample,
         prompt: Prompt::Messages(prompt),
         response,
         truncated: answer.truncated,

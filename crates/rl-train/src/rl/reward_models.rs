@@ -41,15 +41,15 @@ impl RewardModels {
         Ok(RewardModels(configured(config).map(load).collect::<Result<_>>()?))
     }
 
-    /// Scores of all requests by every model.
-    pub fn scores(&self, requests: &[Arc<RewardRequest>]) -> Result<ExternalScores> {
-        let of = |(name, model): &(String, RewardSource)| Ok((name.clone(), scores(model, requests)?));
+    /// Scores of all requests by every model; `groups[i]` is the prompt of request `i`, which is read once for all answers.
+    pub fn scores(&self, requests: &[Arc<RewardRequest>], groups: &[u64]) -> Result<ExternalScores> {
+        let of = |(name, model): &(String, RewardSource)| Ok((name.clone(), scores(model, requests, groups)?));
         self.0.iter().map(of).collect()
     }
 }
 
 /// A request that cannot be rendered, or is longer than the model reads, has no score; the rest is not touched by it.
-fn scores(model: &RewardSource, requests: &[Arc<RewardRequest>]) -> Result<Vec<Score>> {
+fn scores(model: &RewardSource, requests: &[Arc<RewardRequest>], groups: &[u64]) -> Result<Vec<Score>> {
     let limit = model.max_length();
     let mut scores = vec![Score::Invalid("failed: the answer has no token".into()); requests.len()];
     let mut rows: Vec<TrainingRow> = Vec::new();
@@ -58,7 +58,7 @@ fn scores(model: &RewardSource, requests: &[Arc<RewardRequest>]) -> Result<Vec<S
             Prompt::Text(text) => vec![Message::user(text.clone())],
             Prompt::Messages(messages) => messages.clone(),
         };
-        match model.row(index as u64, &prompt, &request.response, Some(request.sample)) {
+        match model.row(index as u64, &prompt, &request.response, groups.get(index).copied()) {
             Ok(row) if row.ids.len() <= limit => rows.push(row),
             Ok(row) => {
                 let length = row.ids.len();

@@ -3,7 +3,7 @@
 use rl_core::entropy::EntropyBonus;
 use rl_core::kl::KlLoss;
 use rl_core::policy_loss::PolicyLoss;
-use rl_core::statistics::{explained_variance, mean};
+use rl_core::statistics::{Variance, explained_variance, mean, standard_deviation};
 use rl_core::value_loss::ValueLoss;
 use rl_track::MetricsRow;
 
@@ -15,6 +15,7 @@ use crate::reward::ScoredBatch;
 #[derive(Debug, Default)]
 pub(super) struct UpdateStatistics {
     num_updates: usize,
+    num_empty_updates: usize,
     num_tokens: usize,
     policy_loss: f64,
     clipped: f64,
@@ -31,6 +32,34 @@ pub(super) struct UpdateStatistics {
     entropy_tokens: usize,
     grad_norms: Vec<f64>,
     critic_norms: Vec<f64>,
+    sampler_gap: SamplerGap,
+}
+
+/// How far the sampler's log-probabilities and the trainer's are apart on the same tokens before any update: rounding
+/// alone, when both run the same numerics on the same distribution.
+#[derive(Debug, Default)]
+struct SamplerGap {
+    max: f64,
+    sum: f64,
+    num_tokens: usize,
+}
+
+impl SamplerGap {
+    fn add(&mut self, sampler: &[f32], trainer: &[f32], mask: &[bool]) {
+        for ((sampler, trainer), _) in sampler.iter().zip(trainer).zip(mask).filter(|(_, mask)| **mask) {
+            let gap = f64::from((sampler - trainer).abs());
+            self.max = self.max.max(gap);
+            self.sum += gap;
+            self.num_tokens += 1;
+        }
+    }
+
+    fn report(&self, row: MetricsRow) -> MetricsRow {
+        if self.num_tokens == 0 {
+            return row;
+        }
+        row.with("sampler_gap_max", self.max).with("sampler_gap_mean", self.sum / self.num_tokens as f64)
+    }
 }
 
 impl UpdateStatistics {
@@ -46,6 +75,11 @@ impl UpdateStatistics {
             self.ratio_max = self.ratio_max.max(loss.ratio_max);
             self.ratio_min = Some(self.ratio_min.map_or(loss.ratio_min, |least| least.min(loss.ratio_min)));
         }
+    }
+
+    /// One micro-batch of a rollout's only update, which computes the trainer's log-probabilities first.
+    pub fn add_sampler_gap(&mut self, sampler: &[f32], trainer: &[f32], mask: &[bool]) {
+        self.sampler_gap.add(sampler, trainer, mask);
     }
 
     /// One micro-batch of the divergence from the reference.
@@ -81,6 +115,11 @@ impl UpdateStatistics {
         self.grad_norms.extend(grad_norm);
     }
 
+    /// An optimizer step that was left out, for no token has a loss.
+    pub fn add_empty_update(&mut self) {
+        self.num_empty_updates += 1;
+    }
+
     /// The critic's own gradient norm.
     pub fn add_critic_norm(&mut self, grad_norm: Option<f64>) {
         self.critic_norms.extend(grad_norm);
@@ -100,6 +139,10 @@ impl UpdateStatistics {
             .with("ratio_min", self.ratio_min.unwrap_or(1.0))
             .with("first_grad_norm", self.grad_norms.first().copied().unwrap_or(0.0))
             .with("grad_norm", average(&self.grad_norms));
+        row = self.sampler_gap.report(row);
+        if 0 < self.num_empty_updates {
+            row = row.with("empty_updates", self.num_empty_updates as f64);
+        }
         if let Some(kl_loss) = self.kl_loss {
             row = row.with("kl_loss", kl_loss / updates).with("ref_kl", self.ref_kl / self.kl_tokens.max(1) as f64);
         }
@@ -123,20 +166,19 @@ impl UpdateStatistics {
 pub(super) fn rollout_metrics(row: MetricsRow, answers: &[Trajectory]) -> MetricsRow {
     let count = answers.len() as f64;
     let rewards: Vec<f64> = answers.iter().filter_map(|answer| answer.reward).collect();
-    let reward_mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
-    let variance =
-        rewards.iter().map(|reward| (reward - reward_mean).powi(2)).sum::<f64>() / rewards.len().max(1) as f64;
     let turns: usize = answers.iter().map(|answer| answer.turns.len()).sum();
     let tokens: usize = answers.iter().map(Trajectory::num_labels).sum();
     let share =
         |counts: &dyn Fn(&Trajectory) -> bool| answers.iter().filter(|answer| counts(answer)).count() as f64 / count;
     let mut row = row
-        .with("reward_mean", reward_mean)
-        .with("reward_std", variance.sqrt())
         .with("turns_per_episode", turns as f64 / count)
         .with("response_tokens_per_turn", tokens as f64 / turns.max(1) as f64)
         .with("truncated_fraction", share(&|answer| answer.truncated))
         .with("unscorable", (answers.len() - rewards.len()) as f64);
+    // Without a scored answer there is no mean: 0 would be a reward like any other.
+    if let (Ok(reward_mean), Ok(deviation)) = (mean(&rewards), standard_deviation(&rewards, Variance::Biased)) {
+        row = row.with("reward_mean", reward_mean).with("reward_std", deviation);
+    }
     if answers.iter().all(|answer| answer.success.is_some()) {
         row = row
             .with("success_rate", share(&|answer| answer.success.is_some_and(|[solved, _]| solved)))
@@ -146,26 +188,36 @@ pub(super) fn rollout_metrics(row: MetricsRow, answers: &[Trajectory]) -> Metric
 }
 
 /// Advantages, the critic, and how far sampler and trainer disagree.
-pub(super) fn experience_metrics(row: MetricsRow, experience: &Experience, advantages: &[f32]) -> MetricsRow {
+pub(super) fn experience_metrics(
+    row: MetricsRow,
+    experience: &Experience,
+    advantages: &[f32],
+    by_turn: bool,
+) -> MetricsRow {
     let total: f64 = advantages.iter().map(|&value| f64::from(value)).sum();
     let zeros = advantages.iter().filter(|&&advantage| advantage == 0.0).count();
     let count = advantages.len().max(1) as f64;
     let mut row = row.with("advantage_mean", total / count).with("zero_advantage_fraction", zeros as f64 / count);
+    if let Some(fraction) = experience.frac_zero_std {
+        row = row.with("frac_zero_std", fraction);
+    }
     if let Some(old) = &experience.old_log_probs {
-        // Rounding alone, when both run the same numerics on the same distribution.
-        let pairs = experience.sampler_log_probs.iter().zip(old).zip(&experience.mask).filter(|(_, mask)| **mask);
-        let gaps: Vec<f64> = pairs.map(|((sampler, trainer), _)| f64::from((sampler - trainer).abs())).collect();
-        row = row
-            .with("sampler_gap_max", gaps.iter().copied().fold(0.0, f64::max))
-            .with("sampler_gap_mean", gaps.iter().sum::<f64>() / gaps.len().max(1) as f64);
+        let mut gap = SamplerGap::default();
+        gap.add(&experience.sampler_log_probs, old, &experience.mask);
+        row = gap.report(row);
     }
     if let Some(kl) = experience.rollout_kl {
         row = row.with("rollout_kl", kl);
     }
     if !experience.values.is_empty() {
-        let wide = |numbers: &[f32]| numbers.iter().map(|&number| f64::from(number)).collect::<Vec<f64>>();
+        let learned = experience.is_learned(by_turn);
+        let wide = |numbers: &[f32]| -> Vec<f64> {
+            numbers.iter().zip(&learned).filter(|(_, learned)| **learned).map(|(&number, _)| number.into()).collect()
+        };
         let (values, returns) = (wide(&experience.values), wide(&experience.returns));
-        row = row.with("value_mean", mean(&values).unwrap_or(0.0));
+        if let Ok(mean) = mean(&values) {
+            row = row.with("value_mean", mean);
+        }
         // Undefined where all returns are equal; then there is nothing to report.
         if let Ok(explained) = explained_variance(&values, &returns) {
             row = row.with("explained_variance", explained);
@@ -174,8 +226,9 @@ pub(super) fn experience_metrics(row: MetricsRow, experience: &Experience, advan
     row
 }
 
-/// How the sources of reward did, by their names.
-pub(super) fn reward_metrics(mut row: MetricsRow, scored: &[ScoredBatch]) -> MetricsRow {
+/// How the sources of reward did, by their names. Failures are counted on the greedy answers too; these have no part in
+/// the means.
+pub(super) fn reward_metrics(mut row: MetricsRow, scored: &[ScoredBatch], greedy: &[ScoredBatch]) -> MetricsRow {
     let Some(first) = scored.first() else { return row };
     for (index, source) in first.sources.iter().enumerate() {
         let all = || scored.iter().map(|batch| &batch.sources[index]);
@@ -185,9 +238,11 @@ pub(super) fn reward_metrics(mut row: MetricsRow, scored: &[ScoredBatch]) -> Met
         if !values.is_empty() {
             row = row.with(name("mean"), values.iter().sum::<f64>() / values.len() as f64);
         }
+        let counts = || all().chain(greedy.iter().map(|batch| &batch.sources[index])).map(|source| &source.counts);
         row = row
-            .with(name("timed_out"), all().map(|source| source.counts.timed_out).sum::<usize>() as f64)
-            .with(name("invalid"), all().map(|source| source.counts.num_invalid()).sum::<usize>() as f64);
+            .with(name("timed_out"), counts().map(|counts| counts.timed_out).sum::<usize>() as f64)
+            .with(name("invalid"), counts().map(|counts| counts.num_invalid()).sum::<usize>() as f64);
     }
-    row
+    let abandoned: usize = scored.iter().chain(greedy).map(|batch| batch.num_abandoned).sum();
+    if 0 < abandoned { row.with("reward_threads_abandoned", abandoned as f64) } else { row }
 }

@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 
 use super::Rl;
 use super::critic::Critic;
-use super::experience::{Experience, Minibatch};
+use super::experience::{Experience, Minibatch, leave_out};
 use super::statistics::UpdateStatistics;
 use super::trajectory::Trajectory;
 use crate::batch::{MicroBatch, TrainingRow, backward_from, to_host};
@@ -53,7 +53,9 @@ impl Rl {
         let hidden = decoder.hidden_states(&micro.packed)?;
         let (rows, ids) = (&micro.label_rows, &micro.label_ids);
         let (log_probs, entropies) = if with_entropy {
-            let (log_probs, entropies) = token_log_probs_and_entropies(decoder, &hidden, rows, ids, temperature)?;
+            let of_entropy = self.config.entropy_temperature();
+            let (log_probs, entropies) =
+                token_log_probs_and_entropies(decoder, &hidden, rows, ids, temperature, of_entropy)?;
             (log_probs, Some(entropies))
         } else {
             (token_log_probs(decoder, &hidden, rows, ids, temperature)?, None)
@@ -94,12 +96,16 @@ impl Rl {
         statistics: &mut UpdateStatistics,
     ) -> Result<()> {
         if minibatch.counts.num_tokens == 0 {
-            return Ok(()); // a reward step took every answer of this share out of the loss
+            self.learner.guard().end_step()?;
+            tracing::warn!("step {step}: a reward step took every answer of an update out of the loss; it is left out");
+            statistics.add_empty_update();
+            return Ok(());
         }
         self.learner.zero_grad()?;
         if let Some(Critic::Own(own)) = &self.critic {
             own.learner.zero_grad()?;
         }
+        let mut critic_learns = false;
         for chosen in &minibatch.micro_batches {
             let rows: Vec<&TrainingRow> = chosen.iter().map(|&index| &trajectories[index].row).collect();
             let micro = MicroBatch::new(self.policy.decoder(), &rows, (0..rows.len()).collect())?;
@@ -114,7 +120,12 @@ impl Rl {
             }
             if let Some(values) = &forward.values {
                 let loss = self.value_losses(values, experience, chosen, minibatch);
-                if let Some(loss) = self.learner.guard().admit(row_ids, loss)? {
+                let guard = match &mut self.critic {
+                    Some(Critic::Own(own)) => own.learner.guard(),
+                    _ => self.learner.guard(),
+                };
+                if let Some(loss) = guard.admit(row_ids, loss)? {
+                    critic_learns = true;
                     statistics.add_value(&loss);
                     match &self.critic {
                         Some(Critic::Shared { value_coef, .. }) => {
@@ -127,8 +138,12 @@ impl Rl {
             objective.f_backward()?;
         }
         if let Some(Critic::Own(own)) = &mut self.critic {
-            let update = own.learner.step(step)?;
-            statistics.add_critic_norm(update.grad_norm);
+            if critic_learns {
+                let update = own.learner.step(step)?;
+                statistics.add_critic_norm(update.grad_norm);
+            } else {
+                own.learner.guard().end_step()?; // all of it was skipped
+            }
             if step < own.policy_frozen_steps {
                 return Ok(());
             }
@@ -167,10 +182,17 @@ impl Rl {
         let token_weights = experience.token_weights.as_ref().map(|weights| experience.gather(weights, chosen));
         let selected = experience.selected.as_ref().map(|selected| experience.gather(selected, chosen));
         let counts = &minibatch.counts;
-        let mut weights = experience.loss_weights(config.reduction, chosen, config.acts_by_turn(), counts)?;
+        // What is dropped or rejected has no loss at all. Tokens of low entropy lose the policy loss and the bonus, those
+        // too far off policy the policy loss; their divergence from the reference still counts, as in TRL.
+        let weights = experience.loss_weights(config.reduction, chosen, config.acts_by_turn(), counts)?;
+        let mut entropy_weights = weights.clone();
+        if let Some(high_entropy) = &experience.high_entropy {
+            leave_out(&mut entropy_weights, &experience.gather(high_entropy, chosen));
+        }
+        let mut policy_weights = entropy_weights.clone();
         if let Some(limit) = config.selection.max_off_policy_kl {
             let sampler = experience.gather(&experience.sampler_log_probs, chosen);
-            drop_off_policy(&log_probs, &sampler, &advantages, &mask, &rows, limit)?.apply(&mut weights)?;
+            drop_off_policy(&log_probs, &sampler, &advantages, &mask, &rows, limit)?.apply(&mut policy_weights)?;
         }
 
         let inputs = PolicyInputs {
@@ -183,7 +205,7 @@ impl Rl {
             token_weights: token_weights.as_deref(),
             selected: selected.as_deref(),
         };
-        let policy = config.objective.loss(&inputs, &weights)?;
+        let policy = config.objective.loss(&inputs, &policy_weights)?;
         if is_first && 0 < policy.num_tokens {
             let deviation = (policy.ratio_max - 1.0).abs().max((policy.ratio_min - 1.0).abs());
             if FIRST_RATIO_LIMIT < deviation {
@@ -191,6 +213,9 @@ impl Rl {
             }
         }
         statistics.add_policy(&policy);
+        if old.is_none() {
+            statistics.add_sampler_gap(&experience.gather(&experience.sampler_log_probs, chosen), &log_probs, &mask);
+        }
         let mut gradient = policy.grad_log_probs;
 
         if let (Some(kl), Some(reference), Some(controller)) = (&config.kl, &experience.ref_log_probs, &self.kl) {
@@ -208,7 +233,7 @@ impl Rl {
         let mut entropy_gradient = None;
         if let (Some(entropies), Some(controller)) = (&forward.entropies, &self.entropy) {
             let entropies = to_host(entropies)?;
-            let bonus = entropy_bonus(&entropies, &mask, controller.entropy_coef(), &weights)?;
+            let bonus = entropy_bonus(&entropies, &mask, controller.entropy_coef(), &entropy_weights)?;
             statistics.add_entropy(&bonus, &entropies, &mask);
             entropy_gradient = Some(bonus.grad_entropy);
         }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rl_train::{Method, Rl, RlConfig, Sft, SftConfig, Trainer};
+use rl_train::batch::TrainingRow;
+use rl_train::{Finish, Method, Rl, RlConfig, Sft, SftConfig, Trainer};
+use tch::Device;
 use tempfile::TempDir;
 
 use crate::fixtures::*;
@@ -200,4 +202,33 @@ fn a_metric_that_nobody_measures_is_named() {
         &folder.path().join("run"),
         &["training.evaluation.best.metric", "seeen/loss", "`seen/loss`"],
     );
+}
+
+#[test]
+fn a_step_without_a_label_names_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = sft_config(folder.path(), "run", &folder.path().join("unused.jsonl"), &[]);
+    (config.model.path, config.model.new) = (Some(half_trained()), None);
+    let row = TrainingRow { id: 7, ids: vec![1, 2, 3], trainable: vec![false; 3], group: None };
+    let message = match Sft::from_rows(&config, vec![row], Vec::new(), Device::Cpu, None).unwrap().step(0) {
+        Ok(_) => panic!("a step of nothing"),
+        Err(error) => error.to_string(),
+    };
+    assert!(message.contains("rows 7") && message.contains("labels"), "{message}");
+}
+
+/// A rate of 0 leaves every evaluation as it was at the start, which is measured and has no checkpoint.
+#[test]
+fn the_best_step_has_a_checkpoint_also_when_the_start_is_no_worse() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("copy.jsonl");
+    write_copy_task(&data);
+    let held_out = format!("held_out.seen=\"{}\"", data.display());
+    let best = r#"training.evaluation={ every = 1, at_start = true, best = { metric = "seen/loss", goal = "min", patience = 2 } }"#;
+    let rate = "training.learning_rate={ kind = \"constant\", learning_rate = 0.0 }";
+    let config = sft_config(folder.path(), "run", &data, &[&held_out, best, rate, "training.max_steps=9"]);
+    assert!(matches!(train::<Sft>(config), Finish::EndedEarly { step: 3, best: 1 }));
+    let run = folder.path().join("run");
+    assert_eq!(curve(&run, "seen", "loss").len(), 4);
+    assert!(run.join("checkpoints/step-000001/model.safetensors").exists());
 }

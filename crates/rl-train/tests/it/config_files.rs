@@ -17,20 +17,23 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-#[test]
-fn sft_configs_are_valid() {
-    for file in files("sft") {
-        let config: SftConfig = rl_track::config::load(&file, &[]).unwrap();
-        config.validate().unwrap();
+/// Reads and validates every file of a folder; each says at its head what it is and how it is run. Returns their number.
+fn valid_configs<C: RunConfig + serde::de::DeserializeOwned>(folder: &str) -> usize {
+    let files = files(folder);
+    for file in &files {
+        let config: C = rl_track::config::load(file, &[]).unwrap();
+        config.validate().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let text = std::fs::read_to_string(file).unwrap();
+        let head: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        assert!(head.iter().any(|line| line.contains("cargo ")), "{}: {head:#?}", file.display());
     }
+    files.len()
 }
 
 #[test]
-fn rl_configs_are_valid() {
-    for file in files("rl") {
-        let config: RlConfig = rl_track::config::load(&file, &[]).unwrap();
-        config.validate().unwrap();
-    }
+fn configs_of_trainings_are_valid() {
+    assert_eq!(valid_configs::<SftConfig>("sft"), 13);
+    assert_eq!(valid_configs::<RlConfig>("rl"), 13);
 }
 
 /// Stages of a pipeline stand beside the presets, under the pipeline's name.

@@ -167,3 +167,15 @@ fn what_cannot_be_distilled_is_refused() {
     without.sampling = None;
     assert_eq!(without.validate().unwrap_err().key, "sampling");
 }
+
+#[test]
+fn adapters_learn_from_a_teacher() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = distill_config(folder.path(), "run", &student(), &["training.max_steps=20"]);
+    config.model.lora = Some(lora(0.0));
+    train::<Distill>(config);
+    let run = folder.path().join("run");
+    let losses = curve(&run, "train", "loss");
+    assert!(losses[19] < 0.9 * losses[0], "{losses:?}");
+    assert!(run.join("checkpoints/step-000020/adapter_model.safetensors").exists());
+}

@@ -25,5 +25,6 @@ mod rl_fixtures;
 mod rl_methods;
 mod rl_properties;
 mod rl_rewards;
+mod rl_terms;
 mod signals;
 mod trajectories;

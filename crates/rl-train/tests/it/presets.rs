@@ -38,7 +38,7 @@ const SFT: [(&str, &str); NUM_SFT] = [
         r#"batch_size = 16
         loss = "nll"
         reduction.kind = "token_mean"
-        selection.max_prompt_share = 0.7
+        selection = { max_prompt_share = 0.7, role_order = "single_turn", length_percentile = { percentile = 95.0, draw.rows = 1000 } }
         training = { epochs = 1, max_grad_norm = inf, learning_rate = { kind = "constant", learning_rate = 1e-5 } }
         training.optimizer = { beta1 = 0.9, beta2 = 0.999, weight_decay = 0.01 }"#,
     ),
@@ -303,8 +303,8 @@ const RL: [(&str, &str); NUM_RL] = [
         action = { key = "formula", thought_weight = 0.5 }
         turn_advantage = { gamma = 0.9, gae_lambda = 0.95, boundary = "terminated_or_truncated", whitening = { variance = "unbiased", floor = { add_to_std = 1e-5 } } }
         critic = { kind = "shared", head = "network", value_coef = 0.5, value_clip = 0.1, detached = false }
-        updates = { epochs = 4, per_epoch = 2 }
-        rollout = { prompts_per_step = 64, sampling = { temperature = 0.2, max_new_tokens = 512 } }
+        updates = { epochs = 4, per_epoch = 1 }
+        rollout = { prompts_per_step = 128, sampling = { temperature = 0.2, max_new_tokens = 512 } }
         training = { max_steps = 100, max_grad_norm = 0.01, optimizer = { eps = 1e-7, weight_decay = 0.0 } }
         training.learning_rate = { kind = "cosine_to", learning_rate = 1e-6, total_steps = 100, end_learning_rate = 1e-9 }"#,
     ),
@@ -313,7 +313,8 @@ const RL: [(&str, &str); NUM_RL] = [
         r#"objective = { kind = "clipped", clip = { low = 0.1, high = 0.1 }, ratio = { level = "weighted_sum" } }
         action = { key = "formula", thought_weight = 0.5 }
         turn_advantage = { gamma = 0.9, gae_lambda = 0.95 }
-        updates = { epochs = 4, per_epoch = 1 }
+        updates = { epochs = 1, per_epoch = 1 }
+        rollout = { prompts_per_step = 32 }
         training = { max_steps = 300, max_grad_norm = 0.01 }
         training.learning_rate = { kind = "cosine_to", learning_rate = 1e-6, total_steps = 300, end_learning_rate = 1e-9 }"#,
     ),

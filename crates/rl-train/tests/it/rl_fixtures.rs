@@ -13,6 +13,8 @@ use crate::fixtures::*;
 /// The words to be said again; the best reward is 1.
 pub const WORDS: [&str; 8] = ["dog", "cat", "sun", "sea", "red", "six", "oak", "map"];
 
+/// All draws are the most probable token: answers depend on the prompt alone.
+pub const DETERMINISTIC: [&str; 2] = ["rollout.sampling.temperature=1e-4", "rollout.log_prob_temperature=1.0"];
 pub const GROUP: &str =
     r#"advantage = { kind = "group", estimator = { kind = "group_relative", std_epsilon = 1e-6 } }"#;
 pub const MEAN: &str = r#"advantage = { kind = "group", estimator = { kind = "mean_baseline" } }"#;

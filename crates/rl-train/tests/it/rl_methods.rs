@@ -123,6 +123,33 @@ fn policy_losses_learn() {
             ],
         ),
         (
+            "dual clip and a bound on the ratio",
+            false,
+            GROUP,
+            &[OFF_POLICY, "objective.dual_clip=3.0", "objective.max_ratio=4.0"],
+        ),
+        (
+            "dppo",
+            false,
+            GROUP,
+            &[
+                OFF_POLICY,
+                r#"objective={ kind = "dppo", ratio = { level = "token" }, divergence = "total_variation", low = 0.15, high = 0.15, max_ratio = 20.0 }"#,
+            ],
+        ),
+        ("dro", false, GROUP, &[OFF_POLICY, r#"objective={ kind = "dro", beta = 0.05 }"#]),
+        (
+            "an answer as one action",
+            false,
+            GROUP,
+            &[
+                OFF_POLICY,
+                SEQ_MEAN,
+                r#"objective={ kind = "clipped", ratio = { level = "weighted_sum" }, clip = { low = 0.1, high = 0.1 }, clipped_only_above = 10.0 }"#,
+                r#"action={ key = "a", thought_weight = 0.5 }"#,
+            ],
+        ),
+        (
             "truncated importance sampling",
             false,
             GROUP,
@@ -185,6 +212,20 @@ fn baselines_learn() {
             &[SCORE, ONE_ANSWER, MANY_PROMPTS, "training.max_steps=140"],
         ),
         ("opo", false, &group(r#"kind = "length_weighted_baseline""#), &[SCORE, LONGER]),
+        // Groups of two differ while any answer is wrong, so that the best of two is reached by all answers being right.
+        (
+            "pass@k",
+            false,
+            &group(r#"kind = "best_of_group", std_epsilon = 1e-6"#),
+            &[OFF_POLICY, "rollout.group_size=2", "rollout.prompts_per_step=32"],
+        ),
+        ("batch-scaled", false, &group(r#"kind = "batch_scaled", std_epsilon = 1e-6"#), &[OFF_POLICY]),
+        (
+            "batch mean",
+            false,
+            &group(r#"kind = "batch_mean_baseline""#),
+            &[SCORE, ONE_ANSWER, MANY_PROMPTS, "training.max_steps=140"],
+        ),
         ("gpg", false, &group(r#"kind = "gradient_scaled", divisor = 1.0"#), &[SCORE, LONGER]),
     ]);
 }

@@ -18,9 +18,6 @@ const SAME_GRADIENT: f64 = 1e-5;
 const SAME_UPDATES: f64 = 1e-3;
 
 const NO_BASELINE: &str = "shaping={ steps = [] }";
-/// All draws are the most probable token: answers depend on the prompt alone.
-const DETERMINISTIC: [&str; 2] = ["rollout.sampling.temperature=1e-4", "rollout.log_prob_temperature=1.0"];
-
 /// The error that ends a run.
 fn error(config: RlConfig) -> Error {
     Trainer::<Rl>::new(config).unwrap().run(&Interrupt::manual(), &rl_track::Progress::hidden()).err().unwrap()
@@ -148,22 +145,29 @@ fn answers_without_a_reward_take_no_part() {
 /// them through.
 #[test]
 fn skipping_answers_of_advantage_zero_leaves_the_gradient() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = |name: &str, changes: &[&str]| {
-        train::<Rl>(words_config(folder.path(), name, GROUP, changes));
-        folder.path().join(name)
-    };
-    let skipping = run("skipping", &["rollout.group_size=2"]);
-    let full = run("full", &["rollout.group_size=2", "selection.max_off_policy_kl=1e9"]);
-    assert_eq!(answers(&skipping, 1), answers(&full, 1));
-    let (advantages, _) = answers(&skipping, 1);
-    let zeros = advantages.iter().filter(|&&advantage| advantage == 0.0).count();
-    assert!(0 < zeros && zeros < advantages.len(), "{advantages:?}");
-    let norms = [&skipping, &full].map(|run| curve(run, "train", "first_grad_norm")[0]);
-    assert_relative_eq!(norms[0], norms[1], max_relative = SAME_GRADIENT);
-    assert!(1e-3 < norms[0]);
-    // The full path has old log-probabilities, and so knows how far sampler and trainer are apart.
-    assert!(metrics(&skipping)[0]["sampler_gap_max"].is_null() && metrics(&full)[0]["sampler_gap_max"].is_f64());
+    for reduction in ["token_mean", "token_mean_local", "seq_mean_token_mean"] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |name: &str, more: &[&str]| {
+            let reduction = format!("reduction={{ kind = \"{reduction}\" }}");
+            let shared = ["rollout.group_size=2", "training.micro_batch_tokens=100", &reduction];
+            train::<Rl>(words_config(folder.path(), name, GROUP, &[&shared[..], more].concat()));
+            folder.path().join(name)
+        };
+        let skipping = run("skipping", &[]);
+        let full = run("full", &["selection.max_off_policy_kl=1e9"]);
+        assert_eq!(answers(&skipping, 1), answers(&full, 1));
+        let (advantages, rewards) = answers(&skipping, 1);
+        let zeros = advantages.iter().filter(|&&advantage| advantage == 0.0).count();
+        assert!(0 < zeros && zeros < advantages.len(), "{advantages:?}");
+        let equal = rewards.chunks(2).filter(|group| group[0] == group[1]).count();
+        assert_eq!(curve(&skipping, "train", "frac_zero_std"), [equal as f64 / 8.0]);
+        let norms = [&skipping, &full].map(|run| curve(run, "train", "first_grad_norm")[0]);
+        assert_relative_eq!(norms[0], norms[1], max_relative = SAME_GRADIENT);
+        assert!(1e-3 < norms[0]);
+        // How far sampler and trainer are apart is known of the answers that go through the model.
+        let gaps = [&skipping, &full].map(|run| curve(run, "train", "sampler_gap_max")[0]);
+        assert!(0.0 < gaps[0] && gaps[0] <= gaps[1] && gaps[1] < 1e-4, "{gaps:?}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub use pretrain::PretrainConfig;
 pub use rollout::{DynamicSampling, LongPrompts, PromptsConfig, RolloutConfig, TaskConfig, ValidationConfig};
 
 use super::{ModelConfig, RunConfig, TrainingConfig, in_section, on_splits};
-use crate::reward::RewardConfig;
+use crate::reward::{RewardConfig, SourceConfig, SourceKind};
 
 /// Reinforcement learning of a policy in an environment or on prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct RlConfig {
     /// Bonus on the policy's entropy; a coefficient of 0 only measures it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entropy: Option<EntropyController>,
+    /// The distribution whose entropy is meant, in the bonus and in `selection.top_entropy_fraction`.
+    #[serde(default)]
+    pub entropy_logits: EntropyLogits,
     /// Which tokens are trained, beside the mask.
     #[serde(default)]
     pub selection: SelectionConfig,
@@ -137,6 +140,17 @@ pub struct KlConfig {
     pub correction: Option<KlCorrection>,
 }
 
+/// The distribution whose entropy is meant. The two are one where the log-probabilities' temperature is 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntropyLogits {
+    /// That of the model's own logits.
+    #[default]
+    Unscaled,
+    /// That of the logits divided by the temperature of the log-probabilities, as in TRL and verl.
+    Scaled,
+}
+
 /// Where the divergence enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -179,6 +193,14 @@ impl RlConfig {
     /// Temperature of the log-probabilities that are trained.
     pub fn log_prob_temperature(&self) -> f64 {
         self.rollout.log_prob_temperature.unwrap_or(self.rollout.sampling.temperature)
+    }
+
+    /// Temperature of the distributions whose entropy is meant.
+    pub fn entropy_temperature(&self) -> f64 {
+        match self.entropy_logits {
+            EntropyLogits::Unscaled => 1.0,
+            EntropyLogits::Scaled => self.log_prob_temperature(),
+        }
     }
 
     /// Whether the objective treats a turn as one action.
@@ -260,6 +282,11 @@ impl RunConfig for RlConfig {
         ensure(!kl_in_reward || self.turn_advantage.is_none(), "kl.place", "reward", message)?;
         if let Some(reward) = &self.reward {
             reward.validate().map_err(|error| error.within("reward"))?;
+            let is_external = |source: &&SourceConfig| matches!(source.source, SourceKind::External {});
+            let external = reward.sources.iter().find(is_external).map(|source| source.name.as_str());
+            let message =
+                "is a source whose scores the caller of a `Scorer` computes, and training has none: make it `custom`";
+            ensure(external.is_none(), "reward.sources", external.unwrap_or_default(), message)?;
             let compares = reward.aggregation != RewardAggregation::SumThenNormalize;
             let message = "compares the answers to one prompt: `rollout.group_size` must be at least 2";
             ensure(!compares || 1 < group_size, "reward.aggregation", format!("{:?}", reward.aggregation), message)?;
@@ -281,6 +308,9 @@ impl RunConfig for RlConfig {
         self.pretrain.as_ref().map_or(Ok(()), PretrainConfig::validate)?;
         if let Some(validation) = &self.validation {
             validation.validate()?;
+            let plays = matches!(validation.task, TaskConfig::Environment { .. });
+            let message = "is the run's: validation would play the first episodes of the training";
+            ensure(!plays || validation.seed != self.seed, "validation.seed", validation.seed, message)?;
         }
         ensure(self.training.max_steps.is_some(), "training.max_steps", "absent", "RL counts steps; give it")?;
         self.training.validate(&self.metrics())
