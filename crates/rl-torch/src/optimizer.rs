@@ -88,6 +88,12 @@ impl AdamW {
         &self.parameters
     }
 
+    /// The parameters' values as precisely as they are known: the masters of half-precision ones. Shallow copies.
+    pub fn precise_values(&self) -> Vec<Tensor> {
+        let pairs = self.parameters.iter().zip(&self.masters);
+        pairs.map(|((_, parameter), master)| master.as_ref().unwrap_or(parameter).detach()).collect()
+    }
+
     /// Updates made so far.
     pub fn num_steps(&self) -> u64 {
         self.num_steps

@@ -48,6 +48,8 @@ impl LearnerConfig {
 /// The trained parameters of one model with all that moves them.
 pub(crate) struct Learner {
     groups: Vec<Group>,
+    /// Of the parameters outside every group.
+    learning_rate: Schedule,
     parameters: Vec<(String, Tensor)>,
     max_grad_norm: f64,
     guard: NonFiniteGuard,
@@ -115,7 +117,8 @@ impl Learner {
                 learning_rate.resolve(config.run_steps as usize).map_err(in_section("learning_rate"))?;
             groups.push(Group { optimizer, learning_rate });
         }
-        // Without a group of its own the run's rate is still the one to report, so it stands last.
+        let learning_rate =
+            config.learning_rate.resolve(config.run_steps as usize).map_err(in_section("learning_rate"))?;
         let parameters: Vec<(String, Tensor)> =
             groups.iter().flat_map(|group| named(group.optimizer.parameters())).collect();
         if parameters.is_empty() {
@@ -123,7 +126,7 @@ impl Learner {
         }
         let ema = config.ema_decay.map(|decay| Ema::new(decay, &parameters)).transpose()?;
         let guard = NonFiniteGuard::new(config.non_finite);
-        Ok(Learner { groups, parameters, max_grad_norm: config.max_grad_norm, guard, ema })
+        Ok(Learner { groups, learning_rate, parameters, max_grad_norm: config.max_grad_norm, guard, ema })
     }
 
     /// As [`Learner::new`], going on where the checkpoint stands if there is one.
@@ -139,9 +142,9 @@ impl Learner {
         Ok(learner)
     }
 
-    /// Rate of the parameters outside every group after `steps_done` steps.
+    /// Rate of the parameters outside every group after `steps_done` steps, whether or not there are any.
     pub fn learning_rate(&self, steps_done: u64) -> f64 {
-        self.groups.last().map_or(0.0, |group| group.learning_rate.learning_rate(steps_done as usize))
+        self.learning_rate.learning_rate(steps_done as usize)
     }
 
     /// The numbers that are not finite, and what became of them.
@@ -173,7 +176,9 @@ impl Learner {
                 group.optimizer.step(rate)?;
             }
             if let Some(ema) = &self.ema {
-                ema.update(&self.parameters)?;
+                let values: Vec<Tensor> =
+                    self.groups.iter().flat_map(|group| group.optimizer.precise_values()).collect();
+                ema.update(&values)?;
             }
         }
         self.guard.end_step()?;
@@ -269,9 +274,11 @@ impl Ema {
         Ok(Ema { decay, averages })
     }
 
-    fn update(&self, parameters: &[(String, Tensor)]) -> Result<()> {
-        let widened = |(_, parameter): &(String, Tensor)| parameter.f_detach()?.f_to_kind(tch::Kind::Float);
-        let now = parameters.iter().map(widened).collect::<std::result::Result<Vec<_>, _>>()?;
+    /// `values` are the parameters', those of half precision from their masters: an average of rounded numbers would not see
+    /// updates that are smaller than the rounding.
+    fn update(&self, values: &[Tensor]) -> Result<()> {
+        let widened = |value: &Tensor| value.f_to_kind(tch::Kind::Float);
+        let now = values.iter().map(widened).collect::<std::result::Result<Vec<_>, _>>()?;
         Ok(foreach::lerp(&self.averages, &now, 1.0 - self.decay)?)
     }
 }
@@ -364,5 +371,30 @@ mod tests {
         let inside = learner.with_averages(|| Ok(value(&tensor))).unwrap().unwrap();
         approx::assert_abs_diff_eq!(inside, average, epsilon = 1e-6);
         assert_eq!(value(&tensor), before);
+    }
+
+    /// Every update is smaller than bf16 can tell near 1. A group holds all parameters; the run's rate is still the run's.
+    #[test]
+    fn averages_of_half_precision_are_those_of_the_masters() {
+        let tensor = Tensor::ones([1], (Kind::BFloat16, Device::Cpu)).set_requires_grad(true);
+        let group = ParameterGroup {
+            parameters: vec!["w".into()],
+            frozen: false,
+            learning_rate: Some(constant(1e-4)),
+            weight_decay: None,
+        };
+        let named = vec![("w".to_owned(), tensor.shallow_clone())];
+        let mut learner = Learner::new(named, &config(vec![group], Some(0.75))).unwrap();
+        let (mut average, mut master) = (1.0, 1.0);
+        for step in 0..3 {
+            learner.zero_grad().unwrap();
+            tensor.sum(Kind::Float).backward();
+            assert_eq!(learner.step(step).unwrap().learning_rate, 0.1);
+            master -= 1e-4;
+            average = 0.75 * average + 0.25 * master;
+        }
+        assert_eq!(value(&tensor), 1.0);
+        let averages = &learner.ema.as_ref().unwrap().averages;
+        approx::assert_abs_diff_eq!(value(&averages[0]), average, epsilon = 1e-6);
     }
 }
