@@ -172,11 +172,11 @@ impl ImportanceCorrection {
         made.mismatch_kl /= num_tokens.max(1) as f64;
         made.mean_weight = sum / num_tokens.max(1) as f64;
         if sum_squares > 0.0 {
-            let size = sum * sum / (num_tokens as f64 * sum_squares);
-            made.effective_sample_size = finite("effective_sample_size", 0, size)?;
+            made.effective_sample_size =
+                sum * sum / finite("squares of importance", 0, num_tokens as f64 * sum_squares)?;
         }
-        // With every weight 0 there is nothing to scale.
-        if self.normalize && sum > 0.0 {
+        // With every weight 0 there is nothing to scale; a subnormal sum would have a mean of 0.
+        if self.normalize && sum.is_normal() {
             let mean = match self.weight {
                 ImportanceLevel::Token => made.mean_weight,
                 ImportanceLevel::SequenceSum | ImportanceLevel::SequenceMean => row_sum / num_rows as f64,

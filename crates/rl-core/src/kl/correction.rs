@@ -53,7 +53,9 @@ pub fn corrected_kl_loss<'a>(
         let ratio = (f64::from(log_probs[index]) - old).exp();
         total += finite("kl", index, term.value)?;
         let (value, derivative) = match correction {
-            KlCorrection::Ratio => (ratio * term.value, ratio * (term.value + term.derivative)),
+            KlCorrection::Ratio => {
+                (finite("ratio", index, ratio)? * term.value, ratio * (term.value + term.derivative))
+            }
             KlCorrection::StraightThrough { max_weight } => (term.value, ratio.min(max_weight) * log_ratio),
         };
         Ok((kl_coef * value, kl_coef * derivative))

@@ -98,7 +98,8 @@ impl Dppo {
     }
 
     fn outside(&self, log_prob: f64, old_log_prob: f64, advantage: f64) -> bool {
-        let (prob, old_prob) = (log_prob.exp(), old_log_prob.exp());
+        // A log-probability can round above 0; the divergence of a probability above 1 is NaN, which is outside of nothing.
+        let (prob, old_prob) = (log_prob.exp().min(1.0), old_log_prob.exp().min(1.0));
         let rises = advantage > 0.0;
         let went_that_way = if rises { prob > old_prob } else { prob < old_prob };
         let distance = match self.divergence {

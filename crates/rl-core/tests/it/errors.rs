@@ -3,7 +3,7 @@
 use rl_core::Error;
 use rl_core::advantages::{Whitening, group_relative_advantages, leave_one_out_advantages, whiten};
 use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
-use rl_core::kl::{KlController, KlEstimator, kl_loss};
+use rl_core::kl::{KlController, KlCorrection, KlEstimator, corrected_kl_loss, kl_loss};
 use rl_core::masked::{Reduction, StepCounts};
 use rl_core::policy_loss::{ClipRange, clipped_policy_loss};
 use rl_core::returns::{MaskedTime, discounted_returns, token_gae};
@@ -37,6 +37,10 @@ fn numbers_that_are_not_finite_are_named() {
     // Finite in f64, infinite as the f32 gradient.
     let error = kl_loss(&[-101.0], &[-1.0], &[true], KlEstimator::K3, 1.0, 1).unwrap_err();
     assert!(matches!(error, Error::NonFinite { name: "grad_log_probs", index: 0, .. }), "{error}");
+    // A ratio beyond f64, at a divergence of 0: their product would be NaN.
+    let (one, corrected) = (KlEstimator::K1, KlCorrection::Ratio);
+    let error = corrected_kl_loss(&[-1.0], &[-1000.0], &[-1.0], &[true], one, corrected, 1.0, 1).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { name: "ratio", index: 0, value: f64::INFINITY }), "{error}");
     let error = token_gae(&[0.0], &[f32::INFINITY], None, &[true], 1, 1.0, 1.0, STILL).unwrap_err();
     assert!(matches!(error, Error::NonFinite { name: "values", index: 0, .. }), "{error}");
     let error = group_relative_advantages(&[Some(1.0), Some(f64::NAN)], 2, 1e-6).unwrap_err();

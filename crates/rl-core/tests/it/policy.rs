@@ -274,6 +274,10 @@ fn a_trust_region_of_probabilities() {
     // Divergences .024911, .015993, .477781 and .477781.
     let loss = each_token(dppo(0.02, 0.02, Divergence::BinaryKl));
     assert_close(&loss, &[0.0, -1.516327, -2.0, 0.0], VECTOR_TOLERANCE);
+    // Logits less their logarithmic sum can round above 0; a probability of 1 is far from exp(-1) all the same.
+    let inputs = PolicyInputs::new(&[1e-6], &[-1.0], &[1.0], &[true], 1);
+    let loss = dppo(0.02, 0.02, Divergence::BinaryKl).loss(&inputs, 1).unwrap();
+    assert_eq!((loss.grad_log_probs[0], loss.clip_fraction), (0.0, 1.0));
 }
 
 #[test]

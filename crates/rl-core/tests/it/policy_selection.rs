@@ -78,6 +78,11 @@ fn truncated_and_dropped_importance_weights() {
     assert_near(weights(normalized)[0], 0.496585 / 1.159352, VECTOR_TOLERANCE);
     let nothing = ImportanceCorrection { high: Some(0.01), normalize: true, ..masked };
     assert_eq!(weights(nothing), [0.0; 6]);
+    // The mean of 4.9e-324 and 0 is 0.
+    let clamp = LogRatioClamp::Off {};
+    let tiny = ImportanceCorrection { normalize: true, clamp, ..truncated };
+    let made = tiny.weights(&[-745.0, -800.0], &[0.0, 0.0], &[true; 2], 2).unwrap().weights;
+    assert!(made[0] > 0.0 && made[0] < f64::MIN_POSITIVE && made[1] == 0.0, "{made:?}");
 }
 
 #[test]
@@ -99,6 +104,12 @@ fn bad_corrections_are_refused() {
     let off = ImportanceCorrection { high: None, clamp: LogRatioClamp::Off {}, ..base };
     let error = off.weights(&[0.0], &[-1e4], &[true], 1).unwrap_err();
     assert!(matches!(error, Error::NonFinite { name: "importance", .. }), "{error}");
+    // The weight fits, its square does not, and the effective sample size would be NaN.
+    let error = off.weights(&[0.0], &[-700.0], &[true], 1).unwrap_err();
+    assert!(
+        matches!(error, Error::NonFinite { name: "squares of importance", value, .. } if !value.is_nan()),
+        "{error}"
+    );
     assert!(
         serde_json::from_str::<ImportanceCorrection>(r#"{"judged":"token","weight":"token","outside":"drop","cap":2}"#)
             .is_err()
