@@ -11,12 +11,9 @@ use rl_core::rewards::{GroupFilter, OverlongPenalty, RewardInputs, RewardShaping
 use rl_core::schedule::{ScheduleConfig, Warmup};
 use rl_core::statistics::RunningNormalizer;
 
-use crate::{ROUNDING_TOLERANCE, assert_near};
+use crate::{CASES, ROUNDING_TOLERANCE, assert_near};
 
-/// Random cases per property.
-const ADVANTAGE_CASES: u32 = 10_000;
-
-const ESTIMATORS: [GroupEstimator; 9] = [
+const ESTIMATORS: [GroupEstimator; 12] = [
     GroupEstimator::GroupRelative { std_epsilon: 1e-4, variance_floor: 0.0 },
     GroupEstimator::BatchScaled { std_epsilon: 1e-4 },
     GroupEstimator::MeanBaseline,
@@ -26,6 +23,9 @@ const ESTIMATORS: [GroupEstimator; 9] = [
     GroupEstimator::GreedyBaseline,
     GroupEstimator::BestOfGroup { std_epsilon: Some(1e-4) },
     GroupEstimator::GradientScaled { divisor: 2.0 },
+    GroupEstimator::BestOfGroup { std_epsilon: None },
+    GroupEstimator::GroupRelative { std_epsilon: 1e-6, variance_floor: 1e-6 },
+    GroupEstimator::GroupRelative { std_epsilon: 0.0, variance_floor: 4.0 },
 ];
 
 /// Groups of one size with lengths and greedy rewards; some samples are unscorable and some groups constant.
@@ -50,6 +50,12 @@ impl Groups {
 
 fn reward() -> impl Strategy<Value = f64> {
     prop_oneof![Just(0.0), Just(1.0), -5.0..5.0_f64]
+}
+
+/// Any finite number, of both signs.
+fn any_finite() -> impl Strategy<Value = f64> {
+    use prop::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
+    POSITIVE | NEGATIVE | NORMAL | SUBNORMAL | ZERO
 }
 
 fn groups() -> impl Strategy<Value = Groups> {
@@ -141,7 +147,7 @@ fn all_bits(tokens: &Tokens) -> Vec<Vec<u32>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ADVANTAGE_CASES))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
     fn a_permuted_group_has_permuted_advantages(groups in groups(), swaps in prop::collection::vec(0..100_usize, 6)) {
@@ -172,7 +178,7 @@ proptest! {
 
     #[test]
     fn comparisons_with_the_mean_sum_to_zero(groups in groups()) {
-        for estimator in [ESTIMATORS[0], ESTIMATORS[1], ESTIMATORS[2], ESTIMATORS[3], ESTIMATORS[8]] {
+        for estimator in [0, 1, 2, 3, 8, 10, 11].map(|number| ESTIMATORS[number]) {
             let Ok(result) = groups.advantages(estimator) else { continue };
             for group in result.advantages.chunks(groups.size) {
                 assert_near(group.iter().sum(), 0.0, ROUNDING_TOLERANCE);
@@ -218,8 +224,7 @@ proptest! {
 
     #[test]
     fn no_finite_reward_makes_an_advantage_that_is_not(
-        rewards in prop::collection::vec(prop::option::weighted(0.9, prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL
-            | prop::num::f64::ZERO), 6),
+        rewards in prop::collection::vec(prop::option::weighted(0.9, any_finite()), 6),
         lengths in prop::collection::vec(0..5_usize, 6),
     ) {
         let groups = Groups { size: 3, greedy: vec![rewards[0], rewards[1]], rewards, lengths };

@@ -3,18 +3,19 @@
 
 use proptest::prelude::*;
 use rl_core::policy_loss::{
-    Cispo, ClipCov, ClipRange, ClippedSurrogate, Dro, Gmpo, KlCov, LogRatioClamp, PolicyInputs, PolicyLoss,
-    PolicyObjective, Ratio, RatioLevel, Sapo, Vespo,
+    Cispo, ClipCov, ClipRange, ClippedSurrogate, Divergence, Dppo, Dro, Gmpo, KlCov, LogRatioClamp, PolicyInputs,
+    PolicyLoss, PolicyObjective, Ratio, RatioLevel, Sapo, Vespo,
 };
 use rl_core::random::RandomKey;
 
-use crate::{CASES, DIFFERENCE_STEP, DIFFERENCE_TOLERANCE, ROUNDING_TOLERANCE, assert_near};
+use crate::differences::{check_differences, grid};
+use crate::{CASES, ROUNDING_TOLERANCE, assert_near};
 
 /// Distance in log-ratio from a corner of the loss below which a central difference would straddle it.
-const CORNER: f64 = 0.005;
+const CORNER: f64 = 1e-4;
 const SEQ: usize = 4;
 
-/// Rows of four; all numbers lie on the grid of the difference step, so that adding a step is exact in `f32`.
+/// Rows of four, on the grid of the difference step.
 #[derive(Debug, Clone)]
 struct Tokens {
     log_probs: Vec<f32>,
@@ -68,10 +69,6 @@ impl Tokens {
     }
 }
 
-fn grid(low: i32, high: i32) -> impl Strategy<Value = f32> {
-    (low * 1024..=high * 1024).prop_map(|units| units as f32 / 1024.0)
-}
-
 prop_compose! {
     fn tokens()(rows in prop::collection::vec(prop::collection::vec(
         (grid(-5, 0), grid(-1, 1), grid(-2, 2), any::<bool>(), (0.0..2.0_f64, 0.0..1.0_f64, 0.01..0.5_f64)), SEQ), 1..4))
@@ -89,23 +86,10 @@ prop_compose! {
     }
 }
 
-/// Central differences of `loss`, at the tokens where it is smooth, against `gradient`.
+/// Central differences of `loss` over the log-probabilities.
+#[track_caller]
 fn check(tokens: &Tokens, gradient: &[f32], smooth: impl Fn(usize) -> bool, loss: impl Fn(&[f32]) -> f64) {
-    for index in (0..gradient.len()).filter(|&index| smooth(index)) {
-        if !tokens.mask[index] {
-            assert_eq!(gradient[index], 0.0);
-            continue;
-        }
-        let at = |step: f32| {
-            let mut moved = tokens.log_probs.clone();
-            moved[index] += step;
-            loss(&moved)
-        };
-        let difference = (at(DIFFERENCE_STEP) - at(-DIFFERENCE_STEP)) / f64::from(2.0 * DIFFERENCE_STEP);
-        let error = (difference - f64::from(gradient[index])).abs();
-        let tolerance = DIFFERENCE_TOLERANCE * (1.0 + difference.abs());
-        assert!(error <= tolerance, "[{index}]: {}, difference {difference}", gradient[index]);
-    }
+    check_differences(&tokens.log_probs, &tokens.mask, gradient, smooth, loss);
 }
 
 /// The score function with given constant weights.
@@ -146,21 +130,20 @@ proptest! {
         let clip = ClipRange { low, high };
         let objective = PolicyObjective::Clipped(ClippedSurrogate::new(Ratio::of(level), clip));
         let loss = tokens.loss(objective, &tokens.log_probs);
-        // As ratios of tokens whose old log-probability puts them where the sequence is.
-        let old: Vec<f32> = (0..tokens.mask.len())
-            .map(|index| {
-                let shared = if tokens.mask[index] { tokens.shared_log_ratio(level, index) } else { 0.0 };
-                (f64::from(tokens.log_probs[index]) - shared) as f32
-            })
-            .collect();
-        let by_token = PolicyObjective::Clipped(ClippedSurrogate::new(Ratio::default(), clip));
-        let expected = by_token.loss(&PolicyInputs { old_log_probs: Some(&old), ..tokens.inputs(&tokens.log_probs) }, &tokens.weights).unwrap();
-        for index in (0..old.len()).filter(|&index| tokens.mask[index]) {
-            if tokens.away_from(level, &[1.0 - low, 1.0 + high], index) {
-                assert_near(loss.grad_log_probs[index].into(), expected.grad_log_probs[index].into(), 1e-5);
-            }
-        }
-        assert_near(loss.loss, expected.loss, 1e-5);
+        // Its definition: the ratio of the sequence held constant, and moved by the token's own log-probability alone.
+        let shared: Vec<f64> = (0..tokens.mask.len()).map(|index| tokens.shared_log_ratio(level, index)).collect();
+        let token_loss = |index: usize, log_prob: f32| {
+            let ratio = (shared[index] + f64::from(log_prob) - f64::from(tokens.log_probs[index])).exp();
+            let advantage = f64::from(tokens.advantages[index]);
+            let weight = tokens.weights[index] * tokens.importance[index];
+            weight * (-advantage * ratio).max(-advantage * ratio.clamp(1.0 - low, 1.0 + high))
+        };
+        let value = |x: &[f32]| -> f64 {
+            (0..x.len()).filter(|&index| tokens.mask[index]).map(|index| token_loss(index, x[index])).sum()
+        };
+        assert_near(loss.loss, value(&tokens.log_probs), ROUNDING_TOLERANCE);
+        let smooth = |index| tokens.away_from(level, &[1.0 - low, 1.0 + high], index);
+        check(&tokens, &loss.grad_log_probs, smooth, value);
     }
 
     #[test]
@@ -187,6 +170,40 @@ proptest! {
         let loss = tokens.loss(PolicyObjective::Vespo(vespo), &tokens.log_probs);
         assert_near(loss.loss, frozen(&tokens, &constants, &tokens.log_probs), ROUNDING_TOLERANCE);
         check(&tokens, &loss.grad_log_probs, |_| true, |x| frozen(&tokens, &constants, x));
+    }
+
+    #[test]
+    fn detached_weights_inside_a_trust_region(
+        tokens in tokens(), low in 0.0..0.3_f64, high in 0.0..0.3_f64, max_ratio in 1.0..3.0_f64,
+    ) {
+        // Probabilities are compared, so none may be above 1.
+        let mut tokens = tokens;
+        tokens.old.iter_mut().for_each(|old| *old = old.min(0.0));
+        for (divergence, level) in [
+            (Divergence::TotalVariation, RatioLevel::Token),
+            (Divergence::BinaryKl, RatioLevel::Token),
+            (Divergence::BinaryKl, RatioLevel::SequenceMean),
+        ] {
+            let objective = PolicyObjective::Dppo(Dppo { ratio: Ratio::of(level), divergence, low, high, max_ratio });
+            let constants: Vec<f64> = (0..tokens.mask.len())
+                .map(|index| {
+                    let [new, old] = [&tokens.log_probs, &tokens.old].map(|array| f64::from(array[index]).exp());
+                    let distance = match divergence {
+                        Divergence::TotalVariation => (new - old).abs(),
+                        Divergence::BinaryKl => {
+                            old * (old / new).ln() + (1.0 - old) * ((1.0 - old + 1e-8) / (1.0 - new + 1e-8)).ln()
+                        }
+                    };
+                    let rises = tokens.advantages[index] > 0.0;
+                    let left = if rises { new > old && distance > high } else { new < old && distance > low };
+                    let weight = tokens.shared_log_ratio(level, index).exp().min(max_ratio) * tokens.importance[index];
+                    if left { 0.0 } else { weight }
+                })
+                .collect();
+            let loss = tokens.loss(objective, &tokens.log_probs);
+            assert_near(loss.loss, frozen(&tokens, &constants, &tokens.log_probs), ROUNDING_TOLERANCE);
+            check(&tokens, &loss.grad_log_probs, |_| true, |x| frozen(&tokens, &constants, x));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Laws of every policy objective and reduction: masks, padding, packing, splits, permutations, ratio 1, finiteness.
 
 use proptest::prelude::*;
+use rl_core::Error;
 use rl_core::masked::{Reduction, StepCounts};
 use rl_core::policy_loss::{
     Cispo, ClipCov, ClipRange, ClippedSurrogate, Divergence, Dppo, Dro, Gmpo, KlCov, LogRatioClamp, PolicyInputs,
@@ -9,11 +10,8 @@ use rl_core::policy_loss::{
 use rl_core::random::RandomKey;
 use rl_core::rows::Rows;
 
-use crate::{ROUNDING_TOLERANCE, assert_near};
-
-/// Random cases per law; each runs [`DRAWN`] of the objectives.
-const FAMILY_CASES: u32 = 10_000;
-const DRAWN: usize = 4;
+use crate::batch::any_finite;
+use crate::{CASES, ROUNDING_TOLERANCE, assert_near};
 
 const CLIP: ClipRange = ClipRange { low: 0.2, high: 0.28 };
 
@@ -49,6 +47,13 @@ fn all_objectives() -> Vec<PolicyObjective> {
             high: 0.1,
             max_ratio: 20.0,
         }),
+        PolicyObjective::Dppo(Dppo {
+            ratio: token,
+            divergence: Divergence::TotalVariation,
+            low: 0.05,
+            high: 0.1,
+            max_ratio: 20.0,
+        }),
     ]
 }
 
@@ -73,7 +78,6 @@ struct Batch {
     selected: Vec<bool>,
     mask: Vec<bool>,
     reduction: Reduction,
-    objectives: Vec<PolicyObjective>,
 }
 
 impl Batch {
@@ -108,7 +112,6 @@ impl Batch {
             selected: pick_flag(&self.selected),
             mask: pick_flag(&self.mask),
             reduction: self.reduction,
-            objectives: self.objectives.clone(),
         }
     }
 
@@ -119,38 +122,34 @@ impl Batch {
 
 fn batches_with(
     log_prob: impl Strategy<Value = f32> + Clone + 'static,
-    advantage: std::ops::Range<f32>,
+    advantage: impl Strategy<Value = f32> + Clone + 'static,
 ) -> impl Strategy<Value = Batch> {
     let token = (log_prob.clone(), log_prob, advantage, (0.0..3.0_f64, 0.0..1.0_f64), any::<bool>(), any::<bool>());
-    let objectives = prop::sample::subsequence(all_objectives(), DRAWN);
-    (1..5_usize, 1..6_usize, prop::sample::select(REDUCTIONS.to_vec()), objectives).prop_flat_map(
-        move |(rows, seq, reduction, objectives)| {
-            prop::collection::vec(token.clone(), rows * seq).prop_map(move |tokens| {
-                let mut mask: Vec<bool> = tokens.iter().map(|token| token.5).collect();
-                mask[0] = true;
-                Batch {
-                    seq,
-                    arrays: [
-                        tokens.iter().map(|token| token.0).collect(),
-                        tokens.iter().map(|token| token.1).collect(),
-                        tokens.iter().map(|token| token.2).collect(),
-                    ],
-                    factors: [
-                        tokens.iter().map(|token| token.3.0).collect(),
-                        tokens.iter().map(|token| token.3.1).collect(),
-                    ],
-                    selected: tokens.iter().map(|token| token.4).collect(),
-                    mask,
-                    reduction,
-                    objectives: objectives.clone(),
-                }
-            })
-        },
-    )
+    (1..5_usize, 1..6_usize, prop::sample::select(REDUCTIONS.to_vec())).prop_flat_map(move |(rows, seq, reduction)| {
+        prop::collection::vec(token.clone(), rows * seq).prop_map(move |tokens| {
+            let mut mask: Vec<bool> = tokens.iter().map(|token| token.5).collect();
+            mask[0] = true;
+            Batch {
+                seq,
+                arrays: [
+                    tokens.iter().map(|token| token.0).collect(),
+                    tokens.iter().map(|token| token.1).collect(),
+                    tokens.iter().map(|token| token.2).collect(),
+                ],
+                factors: [
+                    tokens.iter().map(|token| token.3.0).collect(),
+                    tokens.iter().map(|token| token.3.1).collect(),
+                ],
+                selected: tokens.iter().map(|token| token.4).collect(),
+                mask,
+                reduction,
+            }
+        })
+    })
 }
 
 fn batches() -> impl Strategy<Value = Batch> {
-    batches_with(-3.0..0.0_f32, -2.0..2.0)
+    batches_with(-3.0..0.0_f32, -2.0..2.0_f32)
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -158,7 +157,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(FAMILY_CASES))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
     fn masked_junk_is_inert(batch in batches(), junk in prop::sample::select(vec![f32::NAN, f32::INFINITY, -7.5, 1e30])) {
@@ -168,7 +167,7 @@ proptest! {
             spoilt.factors.iter_mut().for_each(|array| array[index] = junk.into());
             spoilt.selected[index] = !spoilt.selected[index];
         }
-        for objective in batch.objectives.clone() {
+        for objective in all_objectives() {
             let (loss, spoilt_loss) = (batch.loss(objective, &batch.counts()), spoilt.loss(objective, &batch.counts()));
             prop_assert_eq!(bits(&loss.grad_log_probs), bits(&spoilt_loss.grad_log_probs));
             prop_assert_eq!(&loss, &spoilt_loss);
@@ -193,7 +192,7 @@ proptest! {
         let lengths: Vec<usize> =
             batch.mask.chunks(batch.seq).map(|row| row.iter().filter(|&&token| token).count()).collect();
         let packed_weights = batch.reduction.token_weights(&packed.mask, &lengths, &batch.counts()).unwrap();
-        for objective in batch.objectives.clone() {
+        for objective in all_objectives() {
             let loss = batch.loss(objective, &batch.counts());
             let wide = padded.loss(objective, &padded.counts());
             let back: Vec<f32> = (0..batch.mask.len()).map(|index| wide.grad_log_probs[place(index)]).collect();
@@ -212,7 +211,7 @@ proptest! {
         let places: Vec<Option<usize>> = (0..batch.mask.len()).map(Some).collect();
         let parts = [batch.gather(&places[..cut], batch.seq), batch.gather(&places[cut..], batch.seq)];
         let step = parts.iter().map(Batch::counts).fold(StepCounts::default(), StepCounts::merge);
-        for objective in batch.objectives.clone() {
+        for objective in all_objectives() {
             let whole = batch.loss(objective, &batch.counts());
             let (mut loss, mut gradient) = (0.0, Vec::new());
             for part in &parts {
@@ -235,7 +234,7 @@ proptest! {
         let places: Vec<Option<usize>> =
             order.iter().flat_map(|&row| (row * batch.seq..(row + 1) * batch.seq).map(Some)).collect();
         let permuted = batch.gather(&places, batch.seq);
-        for objective in batch.objectives.clone() {
+        for objective in all_objectives() {
             let plain = batch.loss(objective, &batch.counts());
             let moved = permuted.loss(objective, &permuted.counts());
             let expected: Vec<f32> = places.iter().flatten().map(|&index| plain.grad_log_probs[index]).collect();
@@ -258,7 +257,7 @@ proptest! {
         batch.arrays[1] = batch.arrays[0].clone();
         let step = batch.counts();
         let expected = batch.loss(PolicyObjective::Reinforce {}, &step).grad_log_probs;
-        for objective in batch.objectives.clone() {
+        for objective in all_objectives() {
             let loss = batch.loss(objective, &step);
             prop_assert_eq!((loss.ratio_min, loss.ratio_max, loss.clip_fraction, loss.approx_kl), (1.0, 1.0, 0.0, 0.0));
             // The ratio of a whole sequence has the gradient of the summed log-probability: length times the mean's.
@@ -275,13 +274,30 @@ proptest! {
 
     #[test]
     fn finite_inputs_give_finite_numbers(batch in batches_with(
-        prop::sample::select(vec![0.0, -1e-30, -0.1, -1.0, -19.9, -20.1, -700.0, -1e4, -1e10_f32]), -1e6..1e6,
+        prop::sample::select(vec![0.0, -1e-30, -0.1, -1.0, -19.9, -20.1, -700.0, -1e4, -1e10_f32]), -1e6..1e6_f32,
     )) {
-        for objective in batch.objectives.clone() {
+        for objective in all_objectives() {
             let loss = batch.loss(objective, &batch.counts());
             prop_assert!(loss.loss.is_finite(), "{:?}: {}", objective, loss.loss);
             prop_assert!(loss.grad_log_probs.iter().all(|gradient| gradient.is_finite()), "{:?}", objective);
             prop_assert!(loss.ratio_max.is_finite() && loss.approx_kl.is_finite());
+        }
+    }
+
+    /// Any finite input: only a number beyond `f32` is refused, and none is NaN.
+    #[test]
+    fn no_finite_input_gives_nan(batch in batches_with(any_finite(), any_finite())) {
+        let weights = batch.reduction.token_weights(&batch.mask, batch.seq, &batch.counts()).unwrap();
+        for objective in all_objectives() {
+            match objective.loss(&batch.inputs(), &weights) {
+                Ok(loss) => {
+                    prop_assert!(loss.loss.is_finite() && loss.approx_kl.is_finite(), "{:?}: {:?}", objective, loss);
+                    prop_assert!(loss.ratio_min.is_finite() && loss.ratio_max.is_finite(), "{:?}", objective);
+                    prop_assert!(loss.grad_log_probs.iter().all(|gradient| gradient.is_finite()), "{:?}", objective);
+                }
+                Err(Error::NonFinite { name, value, .. }) => prop_assert!(!value.is_nan(), "{:?}: {}", objective, name),
+                Err(error) => prop_assert!(false, "{:?}: {}", objective, error),
+            }
         }
     }
 
@@ -293,7 +309,8 @@ proptest! {
         plain.factors[0].fill(1.0);
         let step = plain.counts();
         // VESPO puts them into its own ratio instead.
-        for objective in plain.objectives.clone().into_iter().filter(|objective| !matches!(objective, PolicyObjective::Vespo(_))) {
+        let is_factor = |objective: &PolicyObjective| !matches!(objective, PolicyObjective::Vespo(_));
+        for objective in all_objectives().into_iter().filter(is_factor) {
             let expected = plain.loss(objective, &step).loss * factor;
             assert_near(scaled.loss(objective, &step).loss, expected, ROUNDING_TOLERANCE * (1.0 + expected.abs()));
         }

@@ -12,9 +12,7 @@ use rl_core::policy_loss::LogRatioClamp;
 use rl_core::rows::Rows;
 use rl_core::selection::{drop_high_kl, drop_off_policy, entropy_threshold, keep_high_entropy};
 
-use crate::{ROUNDING_TOLERANCE, VECTOR_TOLERANCE, assert_near};
-
-const CASES: u32 = 10_000;
+use crate::{CASES, ROUNDING_TOLERANCE, VECTOR_TOLERANCE, assert_near};
 
 /// Log-ratios .3, 1, -2 in the first row; .5, .1 in the second.
 const OLD: [f32; 6] = [-1.0, -1.0, -3.0, -1.0, -1.0, f32::NAN];

@@ -1,46 +1,25 @@
-//! Laws that hold for any input: masks, splits, padding, permutations, sums.
+//! Laws of returns, of whitening and statistics, and of the advantage and policy functions that stand alone: masks,
+//! splits, padding, permutations, sums, finiteness.
 
 use proptest::prelude::*;
 use rl_core::advantages::{
     Whitening, group_relative_advantages, leave_one_out_advantages, mean_baseline_advantages, whiten,
 };
-use rl_core::cross_entropy::{CrossEntropyKind, cross_entropy_loss};
 use rl_core::kl::{KlEstimator, kl_loss};
 use rl_core::masked::{Reduction, StepCounts};
 use rl_core::policy_loss::{ClipRange, clipped_policy_loss};
-use rl_core::returns::{EpisodeBoundary, MaskedTime, discounted_returns, episode_gae, token_gae};
+use rl_core::returns::{EpisodeBoundary, Gae, MaskedTime, discounted_returns, episode_gae, token_gae};
 use rl_core::rewards::{RewardInputs, RewardShaping};
 use rl_core::rows::broadcast_rows;
 use rl_core::statistics::RunningStatistics;
-use rl_core::value_loss::clipped_value_loss;
+use rl_core::{Error, Result};
 
+use crate::batch::{Batch, batches, batches_of, extreme_batches, junk, padding};
 use crate::policy::{dual_clipped_policy_loss, reinforce_loss};
 use crate::{CASES, ROUNDING_TOLERANCE, assert_near};
 
 const STILL: MaskedTime = MaskedTime::StandsStill;
 const CLIP: ClipRange = ClipRange { low: 0.2, high: 0.28 };
-
-/// A batch with per-token arrays.
-#[derive(Debug, Clone)]
-struct Batch {
-    seq: usize,
-    /// log_probs, old_log_probs, advantages (also as values, old values, rewards).
-    arrays: [Vec<f32>; 3],
-    mask: Vec<bool>,
-}
-
-fn batches() -> impl Strategy<Value = Batch> {
-    (1..5_usize, 1..6_usize).prop_flat_map(|(batch, seq)| {
-        let array = || prop::collection::vec(-3.0..0.0_f32, batch * seq);
-        (array(), array(), array(), prop::collection::vec(any::<bool>(), batch * seq)).prop_map(
-            move |(first, second, third, mut mask)| {
-                mask[0] = true;
-                let third = third.into_iter().map(|x| x + 1.5).collect();
-                Batch { seq, arrays: [first, second, third], mask }
-            },
-        )
-    })
-}
 
 const REDUCTIONS: [Reduction; 5] = [
     Reduction::TokenMean,
@@ -58,17 +37,15 @@ fn all_per_token(batch: &Batch) -> Vec<Vec<u32>> {
     let mut outputs = Vec::new();
     for reduction in REDUCTIONS {
         let weights = &reduction.token_weights(mask, seq, &step).unwrap();
-        outputs.push(cross_entropy_loss(first, mask, CrossEntropyKind::Nll, weights).unwrap().grad_log_probs);
-        outputs.push(cross_entropy_loss(first, mask, CrossEntropyKind::Dft, weights).unwrap().grad_log_probs);
         outputs.push(reinforce_loss(first, third, mask, weights).unwrap().grad_log_probs);
         outputs.push(clipped_policy_loss(first, second, third, mask, CLIP, weights).unwrap().grad_log_probs);
         outputs.push(dual_clipped_policy_loss(first, second, third, mask, CLIP, 3.0, weights).unwrap().grad_log_probs);
-        outputs.push(kl_loss(first, second, mask, KlEstimator::K3, 0.1, weights).unwrap().grad_log_probs);
-        outputs.push(clipped_value_loss(first, second, third, mask, 0.2, weights).unwrap().grad_values);
     }
-    outputs.push(discounted_returns(third, mask, seq, 0.9, MaskedTime::Passes).unwrap());
-    let gae = token_gae(third, first, None, mask, seq, 0.9, 0.95, MaskedTime::Passes).unwrap();
-    outputs.extend([gae.advantages, gae.returns]);
+    for time in [STILL, MaskedTime::Passes] {
+        outputs.push(discounted_returns(third, mask, seq, 0.9, time).unwrap());
+        let gae = token_gae(third, first, None, mask, seq, 0.9, 0.95, time).unwrap();
+        outputs.extend([gae.advantages, gae.returns]);
+    }
     outputs.push(whiten(third, mask, Whitening::biased()).unwrap());
     let rewards = vec![Some(1.0); mask.len() / seq];
     let inputs = RewardInputs { kl: Some(first), kl_coef: 0.1, ..RewardInputs::new(&rewards, mask, seq, 1) };
@@ -76,93 +53,89 @@ fn all_per_token(batch: &Batch) -> Vec<Vec<u32>> {
     outputs.into_iter().map(|output| output.into_iter().map(f32::to_bits).collect()).collect()
 }
 
+/// Numbers between 0 and 1, often one of the two.
+fn unit_interval() -> impl Strategy<Value = f64> {
+    prop_oneof![Just(0.0), Just(1.0), 0.0..1.0_f64]
+}
+
+/// Returns and advantages of a batch: over tokens with both times, and over all its numbers as the steps of episodes
+/// that end as `ends` says, terminated or truncated.
+fn all_returns(batch: &Batch, ends: &[(bool, bool)], gamma: f64, gae_lambda: f64) -> Vec<Result<Gae>> {
+    let Batch { seq, arrays: [values, rewards, others], mask } = batch;
+    let bootstrap = Some(&others[..batch.num_rows()]);
+    let mut results = Vec::new();
+    for time in [STILL, MaskedTime::Passes] {
+        let returns = discounted_returns(rewards, mask, *seq, gamma, time);
+        results.push(returns.map(|returns| Gae { advantages: Vec::new(), returns }));
+        results.push(token_gae(rewards, values, None, mask, *seq, gamma, gae_lambda, time));
+        results.push(token_gae(rewards, values, bootstrap, mask, *seq, gamma, gae_lambda, time));
+    }
+    let (terminated, truncated): (Vec<bool>, Vec<bool>) = ends[..mask.len()].iter().copied().unzip();
+    for boundary in
+        [EpisodeBoundary::TerminatedOrTruncated, EpisodeBoundary::TerminatedOnly, EpisodeBoundary::ZeroTruncated]
+    {
+        results.push(episode_gae(rewards, values, others[0], &terminated, &truncated, boundary, gamma, gae_lambda));
+    }
+    results
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
-    fn masked_junk_is_inert(batch in batches(), junk in prop::sample::select(vec![f32::NAN, f32::INFINITY, -7.5, 1e30])) {
-        let mut spoilt = batch.clone();
-        for array in &mut spoilt.arrays {
-            for (value, _) in array.iter_mut().zip(&batch.mask).filter(|(_, token)| !**token) {
-                *value = junk;
-            }
-        }
+    fn masked_junk_is_inert(batch in batches(), junk in junk()) {
         let outputs = all_per_token(&batch);
-        prop_assert_eq!(&outputs, &all_per_token(&spoilt));
+        prop_assert_eq!(&outputs, &all_per_token(&batch.spoilt(junk)));
         for output in outputs {
             prop_assert!(output.iter().zip(&batch.mask).all(|(&bits, &token)| token || bits == 0));
         }
     }
 
     #[test]
-    fn padding_is_inert(batch in batches(), left in 0..3_usize, right in 0..3_usize, extra_rows in 0..2_usize) {
-        let seq = batch.seq + left + right;
-        let rows = batch.mask.len() / batch.seq;
-        let mut padded = Batch {
-            seq,
-            arrays: [(); 3].map(|()| vec![f32::NAN; (rows + extra_rows) * seq]),
-            mask: vec![false; (rows + extra_rows) * seq],
-        };
-        let place = |index: usize| index / batch.seq * seq + left + index % batch.seq;
-        for index in 0..batch.mask.len() {
-            padded.mask[place(index)] = batch.mask[index];
-            for array in 0..3 {
-                padded.arrays[array][place(index)] = batch.arrays[array][index];
-            }
-        }
+    fn padding_is_inert(batch in batches(), padding in padding()) {
+        let (padded, places) = batch.padded(padding);
         for (output, padded) in all_per_token(&batch).into_iter().zip(all_per_token(&padded)) {
-            let back: Vec<u32> = (0..output.len()).map(|index| padded[place(index)]).collect();
+            let back: Vec<u32> = places.iter().map(|&place| padded[place]).collect();
             prop_assert_eq!(output, back);
         }
     }
 
     #[test]
     fn packed_rows_equal_padded_rows(batch in batches()) {
+        let (packed_batch, lengths, kept) = batch.packed();
         let Batch { seq, arrays: [first, second, third], mask } = &batch;
-        let keep: Vec<usize> = (0..mask.len()).filter(|&index| mask[index]).collect();
-        let lengths: Vec<usize> = mask.chunks(*seq).map(|row| row.iter().filter(|&&token| token).count()).collect();
-        let pick = |array: &[f32]| keep.iter().map(|&index| array[index]).collect::<Vec<f32>>();
-        let packed_mask = vec![true; keep.len()];
+        let Batch { arrays: [packed_first, packed_second, packed_third], mask: packed_mask, .. } = &packed_batch;
+        let pick = |array: &[f32]| kept.iter().map(|&index| array[index]).collect::<Vec<f32>>();
         let step = StepCounts::of_micro_batch(mask, *seq).unwrap();
         for reduction in REDUCTIONS {
             let weights = reduction.token_weights(mask, *seq, &step).unwrap();
-            let packed_weights = reduction.token_weights(&packed_mask, &lengths, &step).unwrap();
+            let packed_weights = reduction.token_weights(packed_mask, &lengths, &step).unwrap();
             let padded = clipped_policy_loss(first, second, third, mask, CLIP, &weights).unwrap();
-            let packed = clipped_policy_loss(
-                &pick(first), &pick(second), &pick(third), &packed_mask, CLIP, &packed_weights,
-            ).unwrap();
+            let packed =
+                clipped_policy_loss(packed_first, packed_second, packed_third, packed_mask, CLIP, &packed_weights);
+            let packed = packed.unwrap();
             prop_assert_eq!(pick(&padded.grad_log_probs), packed.grad_log_probs);
             prop_assert_eq!(padded.loss, packed.loss);
         }
         let padded = token_gae(third, first, None, mask, *seq, 0.9, 0.95, STILL).unwrap();
-        let packed = token_gae(&pick(third), &pick(first), None, &packed_mask, &lengths, 0.9, 0.95, STILL).unwrap();
+        let packed = token_gae(packed_third, packed_first, None, packed_mask, &lengths, 0.9, 0.95, STILL).unwrap();
         prop_assert_eq!(pick(&padded.advantages), packed.advantages);
     }
 
     #[test]
     fn an_uneven_split_changes_no_gradient(batch in batches(), cut in 0..5_usize) {
-        let Batch { seq, arrays: [first, second, third], mask } = &batch;
-        let cut = cut.min(mask.len() / seq) * seq;
-        let parts = [0..cut, cut..mask.len()];
-        let step = parts
-            .iter()
-            .map(|part| StepCounts::of_micro_batch(&mask[part.clone()], *seq).unwrap())
-            .fold(StepCounts::default(), StepCounts::merge);
-        let whole_step = StepCounts::of_micro_batch(mask, *seq).unwrap();
+        let parts = batch.split(cut);
+        let step = parts[0].counts().merge(parts[1].counts());
         for reduction in REDUCTIONS {
-            let weights = reduction.token_weights(mask, *seq, &whole_step).unwrap();
-            let whole = clipped_policy_loss(first, second, third, mask, CLIP, &weights).unwrap();
-            let (mut loss, mut gradient) = (0.0, Vec::new());
-            for part in parts.clone() {
-                let mask = &mask[part.clone()];
-                let weights = reduction.token_weights(mask, *seq, &step).unwrap();
-                let (first, second, third) = (&first[part.clone()], &second[part.clone()], &third[part]);
-                let part = clipped_policy_loss(first, second, third, mask, CLIP, &weights).unwrap();
-                loss += part.loss;
-                gradient.extend(part.grad_log_probs);
-            }
-            prop_assert_eq!(&gradient, &whole.grad_log_probs);
-            assert_near(loss, whole.loss, ROUNDING_TOLERANCE);
+            let loss = |batch: &Batch, step: &StepCounts| {
+                let Batch { seq, arrays: [first, second, third], mask } = batch;
+                let weights = reduction.token_weights(mask, *seq, step).unwrap();
+                clipped_policy_loss(first, second, third, mask, CLIP, &weights).unwrap()
+            };
+            let whole = loss(&batch, &batch.counts());
+            let [first, second] = parts.each_ref().map(|part| loss(part, &step));
+            prop_assert_eq!([first.grad_log_probs, second.grad_log_probs].concat(), whole.grad_log_probs);
+            assert_near(first.loss + second.loss, whole.loss, ROUNDING_TOLERANCE);
         }
     }
 
@@ -252,6 +225,43 @@ proptest! {
         let alone = token_gae(&rewards[..=end], &values[..=end], None, &vec![true; end + 1], end + 1, 0.9, 0.95, STILL).unwrap();
         for (whole, alone) in whole.advantages.iter().zip(&alone.advantages) {
             assert_near((*whole).into(), (*alone).into(), 1e-5);
+        }
+    }
+
+    /// The extremes of `f32` make no return and no advantage that is not finite, unless it is beyond `f32` itself.
+    #[test]
+    fn no_finite_reward_or_value_gives_nan(
+        batch in extreme_batches(),
+        (gamma, gae_lambda) in (unit_interval(), unit_interval()),
+        ends in prop::collection::vec((any::<bool>(), any::<bool>()), 20),
+    ) {
+        for result in all_returns(&batch, &ends, gamma, gae_lambda) {
+            match result {
+                Ok(gae) => prop_assert!(gae.advantages.iter().chain(&gae.returns).all(|value| value.is_finite())),
+                Err(Error::NonFinite { value, .. }) => prop_assert!(!value.is_nan()),
+                Err(error) => prop_assert!(false, "{}", error),
+            }
+        }
+        let Batch { arrays: [values, ..], mask, .. } = &batch;
+        for whitening in [Whitening::biased(), Whitening::unbiased(), Whitening::standardized(1e-4)] {
+            match whiten(values, mask, whitening) {
+                Ok(whitened) => prop_assert!(whitened.iter().all(|value| value.is_finite())),
+                // One token has no unbiased variance.
+                Err(error) => prop_assert!(matches!(error, Error::TooFew { .. }), "{}", error),
+            }
+        }
+    }
+
+    /// Twenty numbers of a discount of 1 add up to less than `f32` holds.
+    #[test]
+    fn large_rewards_and_values_never_fail(
+        batch in batches_of((-1e36..1e36_f32, -1e36..1e36_f32, -1e36..1e36_f32)),
+        (gamma, gae_lambda) in (unit_interval(), unit_interval()),
+        ends in prop::collection::vec((any::<bool>(), any::<bool>()), 20),
+    ) {
+        for gae in all_returns(&batch, &ends, gamma, gae_lambda) {
+            let Gae { advantages, returns } = gae.unwrap();
+            prop_assert!(advantages.iter().chain(&returns).all(|value| value.is_finite()));
         }
     }
 
