@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::model::{Model, Name};
 use crate::workspace::Workspace;
 use crate::{process, setup};
 
@@ -23,6 +24,7 @@ impl Test {
         let scope = if self.args.iter().any(|arg| arg == "-p") { &["test"][..] } else { &["test", "--workspace"] };
         let mut command = workspace.cargo(scope.iter().copied());
         if self.slow {
+            Model { name: Name::Smollm2, force: false }.run(workspace)?; // some of them measure real weights
             command.env("REINS_SLOW", "1");
         }
         process::run(command.args(&self.args))

@@ -13,14 +13,17 @@ pub enum Workload {
     Train,
     /// Peak memory of a small decoder's step with a vocabulary of 8 thousand and of 150 thousand.
     Memory,
-    /// Steps of the trainers: SFT, DPO, reward model, GRPO, RLOO, and how long each takes to start.
+    /// Steps of the trainers: SFT, DPO, reward model, GRPO, RLOO.
     ///
-    /// Both sides read `xtask/peers/trainers.json`, described by `trainers_data.py` beside it, and print `start_seconds`
-    /// (from the start of the process, by the kernel's clock, to that of the first optimizer step; with
-    /// `--only-start` they end there), `seconds` and
+    /// Both sides read `xtask/peers/trainers.json`, described by `trainers_data.py` beside it, and print `seconds` and
     /// `useful_tokens_per_second` of the median step after the warm-up, `peak_bytes`, and for SFT, DPO and the reward
     /// model the loss of every step, the warm-up included.
     Trainers,
+    /// How long each of the trainers takes to start (4 minutes).
+    ///
+    /// Both sides print `start_seconds`, from the start of the process, by the kernel's clock, to that of the first
+    /// optimizer step, and end there.
+    Starts,
     /// Conversations to packed batches: rows per second, peak memory and the time to the first batch.
     ///
     /// Both sides print `first_batch_seconds` (from the start of the process, by the kernel's clock), `rows_per_second` from
@@ -53,7 +56,7 @@ impl Side {
 pub struct Job {
     pub workload: Workload,
     pub side: Side,
-    /// As both measuring programs call it.
+    /// Its name in the results.
     pub name: &'static str,
     /// For the page.
     pub what: &'static str,
@@ -119,6 +122,16 @@ pub const JOBS: &[Job] = &[
     trainer(Side::Peer, "trainer-grpo", "TRL's GRPOTrainer", PACKED_STEP_BYTES),
     trainer(Side::Ours, "trainer-rloo", "RLOO, 4 x 8 answers", PACKED_STEP_BYTES),
     trainer(Side::Peer, "trainer-rloo", "TRL's RLOOTrainer", PACKED_STEP_BYTES),
+    start(Side::Ours, "start-sft", "SFT"),
+    start(Side::Peer, "start-sft", "TRL's SFTTrainer"),
+    start(Side::Ours, "start-dpo", "DPO"),
+    start(Side::Peer, "start-dpo", "TRL's DPOTrainer"),
+    start(Side::Ours, "start-reward", "reward model"),
+    start(Side::Peer, "start-reward", "TRL's RewardTrainer"),
+    start(Side::Ours, "start-grpo", "GRPO"),
+    start(Side::Peer, "start-grpo", "TRL's GRPOTrainer"),
+    start(Side::Ours, "start-rloo", "RLOO"),
+    start(Side::Peer, "start-rloo", "TRL's RLOOTrainer"),
     data(Side::Ours, "data", "a stream"),
     data(Side::Peer, "data", "`map` over processes"),
     data(Side::Peer, "data-streaming", "an `IterableDataset`"),
@@ -130,6 +143,20 @@ const fn data(side: Side, name: &'static str, what: &'static str) -> Job {
 
 const fn trainer(side: Side, name: &'static str, what: &'static str, needs_bytes: u64) -> Job {
     job(Workload::Trainers, side, name, what, USEFUL, needs_bytes)
+}
+
+const fn start(side: Side, name: &'static str, what: &'static str) -> Job {
+    job(Workload::Starts, side, name, what, START, GENERATION_BYTES)
+}
+
+impl Job {
+    /// What both measuring programs call it: starts are those of the trainers' own jobs.
+    pub fn measured_as(&self) -> String {
+        match self.name.strip_prefix("start-") {
+            Some(trainer) => format!("trainer-{trainer}"),
+            None => self.name.to_owned(),
+        }
+    }
 }
 
 /// What forward and backward hold beyond weights, gradients and optimizer state.
@@ -190,17 +217,17 @@ pub const COMPARISONS: &[Comparison] = &[
 pub const TRAINER_COMPARISONS: &[Comparison] = &[
     faster("SFT step", USEFUL, "trainer-sft", &["trainer-sft"], 3.0),
     less("SFT, peak memory", PEAK, "trainer-sft", &["trainer-sft"], 2.0),
-    less("SFT, start", START, "trainer-sft", &["trainer-sft"], 5.0),
+    less("SFT, start", START, "start-sft", &["start-sft"], 5.0),
     faster("DPO step", USEFUL, "trainer-dpo", &["trainer-dpo"], 3.0),
     less("DPO, peak memory", PEAK, "trainer-dpo", &["trainer-dpo"], 2.0),
-    less("DPO, start", START, "trainer-dpo", &["trainer-dpo"], 5.0),
+    less("DPO, start", START, "start-dpo", &["start-dpo"], 5.0),
     faster("reward model step", USEFUL, "trainer-reward", &["trainer-reward"], 3.0),
     less("reward model, peak memory", PEAK, "trainer-reward", &["trainer-reward"], 2.0),
-    less("reward model, start", START, "trainer-reward", &["trainer-reward"], 5.0),
+    less("reward model, start", START, "start-reward", &["start-reward"], 5.0),
     faster("GRPO step", USEFUL, "trainer-grpo", &["trainer-grpo"], 4.0),
-    less("GRPO, start", START, "trainer-grpo", &["trainer-grpo"], 5.0),
+    less("GRPO, start", START, "start-grpo", &["start-grpo"], 5.0),
     faster("RLOO step", USEFUL, "trainer-rloo", &["trainer-rloo"], 4.0),
-    less("RLOO, start", START, "trainer-rloo", &["trainer-rloo"], 5.0),
+    less("RLOO, start", START, "start-rloo", &["start-rloo"], 5.0),
 ];
 
 /// The table of data.

@@ -24,7 +24,7 @@ use results::{Measured, Results};
 /// Working files: inputs, the copy of the program that is measured, what the jobs wrote to standard error.
 const FOLDER: &str = "runs/bench";
 /// Starts of a trainer whose median counts.
-const COUNTED_STARTS: usize = 3;
+const COUNTED_STARTS: usize = 5;
 /// Conversations that data is measured on.
 const ROWS: u32 = 100_000;
 /// More than this many cores' worth of other programs makes the numbers rough.
@@ -50,6 +50,7 @@ Examples:
   cargo xtask bench envs                                  environments beside plain Python (3 minutes; docs/environments.md)
   cargo xtask bench envs --seconds 0.1                    the same, a first look
   cargo xtask bench trainers                              the trainers beside TRL's
+  cargo xtask bench starts --repeats 1                    how long the trainers take to start (4 minutes)
   cargo xtask bench data --rows 10000                     chat data to batches, a first look; needs no libtorch
   cargo xtask bench --workload train --no-peer            ours only, against the peer's numbers of before
   cargo xtask bench --render-only                         the page again from the numbers that are there")]
@@ -218,21 +219,21 @@ impl Runner {
         Ok(self)
     }
 
-    /// Runs one job and reads what it printed. Trainers are also started a few times for the time that takes: the job
-    /// before may have pushed weights and libraries out of the memory that caches files, so the first start is not counted.
+    /// Runs one job and reads what it printed. Of a few starts the median counts, without the first: the job before may have
+    /// pushed weights and libraries out of the memory that caches files.
     fn measure(&self, job: &Job) -> Result<Measured> {
-        let mut measured = self.run(job, &[])?;
-        if job.workload == Workload::Trainers {
-            let mut starts = Vec::new();
-            for _ in 0..=COUNTED_STARTS {
-                let started = self.run(job, &["--only-start"])?;
-                starts.push(*started.values.get(jobs::START).context("the start was not measured")?);
-            }
-            let counted = &mut starts[1..];
-            counted.sort_by(f64::total_cmp);
-            measured.values.insert(jobs::START.into(), counted[COUNTED_STARTS / 2]);
+        if job.workload != Workload::Starts {
+            let mut measured = self.run(job, &[])?;
+            measured.values.remove(jobs::START); // of whatever the page cache held; `Workload::Starts` measures it
+            return Ok(measured);
         }
-        Ok(measured)
+        self.run(job, &["--only-start"])?;
+        let mut starts = (0..COUNTED_STARTS).map(|_| self.run(job, &["--only-start"])).collect::<Result<Vec<_>>>()?;
+        let seconds = |measured: &Measured| measured.values.get(jobs::START).copied().unwrap_or(f64::INFINITY);
+        starts.sort_by(|a, b| seconds(a).total_cmp(&seconds(b)));
+        let median = starts.swap_remove(COUNTED_STARTS / 2);
+        ensure!(seconds(&median).is_finite(), "the start of {} was not measured", job.name);
+        Ok(median)
     }
 
     /// Runs one process and reads what it printed.
@@ -296,12 +297,12 @@ impl Runner {
 
     fn shared_arguments(&self, command: &mut Command, job: &Job) {
         let inputs = match (job.workload, &self.data) {
-            (Workload::Trainers, _) => &self.trainer_inputs,
+            (Workload::Trainers | Workload::Starts, _) => &self.trainer_inputs,
             (Workload::Data, Some((_, rows))) => rows,
             _ => &self.inputs,
         };
         command.arg("--inputs").arg(inputs).arg("--model").arg(&self.model);
-        command.args(["--threads", &self.threads.to_string(), "--job", job.name]);
+        command.args(["--threads", &self.threads.to_string(), "--job", &job.measured_as()]);
     }
 }
 

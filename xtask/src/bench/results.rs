@@ -259,8 +259,8 @@ mod tests {
             (Side::Peer, "rollout-rows-128", "useful_tokens_per_second", 105.0),
             (Side::Ours, "train-micro-512", "peak_bytes", 4e9),
             (Side::Peer, "train-trl", "peak_bytes", 14e9),
-            (Side::Ours, "trainer-dpo", "start_seconds", 0.5),
-            (Side::Peer, "trainer-dpo", "start_seconds", 9.0),
+            (Side::Ours, "start-dpo", "start_seconds", 0.5),
+            (Side::Peer, "start-dpo", "start_seconds", 9.0),
         ] {
             results.add(side, name, "command", measured(metric, value));
         }

@@ -8,6 +8,8 @@ use super::*;
 const DIFFERENCES: f64 = 1e-7;
 /// f64 sums in another order.
 const DOUBLE: f64 = 1e-12;
+/// Six digits.
+const BY_HAND: f64 = 1e-5;
 /// bf16 products of size about 5: eight bits.
 const HALF: f64 = 6e-2;
 
@@ -32,6 +34,22 @@ fn head(hidden: &Tensor, weight: &Tensor, tile_bytes: i64) -> ChunkedHead {
         ids: Tensor::from_slice(&IDS),
         temperature: 0.7,
         tile_bytes,
+    }
+}
+
+/// Worked by hand: of the logits 2, 1, 0 and -1 the log-normaliser is 2.44019 and the entropy 0.947537.
+#[test]
+fn four_logits_by_hand() {
+    let (hidden, weight) =
+        (Tensor::from_slice(&[1.0]).view([1, 1]), Tensor::from_slice(&[2.0, 1.0, 0.0, -1.0]).view([4, 1]));
+    let (rows, ids) = (Tensor::from_slice(&[0_i64; 4]), Tensor::arange(4, (Kind::Int64, Device::Cpu)));
+    let head = ChunkedHead { hidden, weight, rows, ids, temperature: 1.0, tile_bytes: 16 };
+    let (log_probs, entropies) = head.run(true).unwrap();
+    for (index, logit) in [2.0, 1.0, 0.0, -1.0].into_iter().enumerate() {
+        let found = [&log_probs, entropies.as_ref().unwrap()].map(|numbers| numbers.double_value(&[index as i64]));
+        for (found, expected) in found.into_iter().zip([logit - 2.440_19, 0.947_537]) {
+            assert!((found - expected).abs() < BY_HAND, "{found} {expected}");
+        }
     }
 }
 
