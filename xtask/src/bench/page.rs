@@ -50,15 +50,16 @@ Each job is a process of its own, ours and the peer's in turn, and so again in e
   two moments), are subtracted.
 - **trainers**: full fine-tuning in f32 as above, by the trainers themselves, on the data of
   `xtask/peers/trainers.json` (made by `trainers_data.py` beside it). A first step warms up, and `seconds` is the
-  median of the next two; the start is the time from the start of the process, by the kernel's clock, to that of the
-  first step, so it holds imports, weights and data: the median of three further starts after one that brings the files
-  into memory. SFT: the 8 sequences of 32 to 512 tokens in one batch. DPO and
+  median of the next two. SFT: the 8 sequences of 32 to 512 tokens in one batch. DPO and
   the reward model: 4 pairs with one prompt each, their 8 sequences of 32 to 512 tokens in one batch; DPO's
   reference runs beside the policy in every step. Useful tokens are those of all sequences. GRPO and RLOO: 4 prompts
   of 28 to 36 tokens x 8 answers sampled at temperature 1, lengths evenly spread from 8 to 128 and the same on both
   sides; a step is sampling, reward (the share of different ids), forward, backward and update; RLOO has a reference
   in its reward. TRL samples all 32 answers together and trains 8 at a time, an end token forced at each answer's
   length; useful tokens are those of the answers.
+- **starts**: the same trainers, ended where their first step would begin: the time from the start of the process, by the
+  kernel's clock, so it holds imports, weights and data. The median of five starts after one that brings the files into memory.
+  Both sides make AdamW's moments in their first step, and so after the start.
 - **data**: conversations made up by `crates/rl-data/examples/measure` as Parquet: read, chat template, tokens of
   SmolLM2, mask of the assistant's tokens, those above 2 048 tokens left out, packed by best-fit decreasing 1 000 at a
   time into rows of 2 048. The peer is `datasets` with transformers' fast tokenizer and TRL's packing and collator, once

@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardRequest {
-    /// The caller's number for this sample; errors and records name it.
+    /// The caller's number for this sample; errors and records name it. In RL it numbers the answers of a step: the number of
+    /// the prompt in the step times the group size, plus the place in the group.
     pub sample: u64,
     /// What the policy was given.
     pub prompt: Prompt,

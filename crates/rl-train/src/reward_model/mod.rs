@@ -165,11 +165,19 @@ impl RewardModel {
         &self.scorer.model
     }
 
-    /// Mean and spread of the rewards of all held-out pairs; none without any.
+    /// Mean and spread of the rewards of all held-out pairs; none without any. Numbers that are not finite are a matter of
+    /// evaluations: they are no reason to lose a checkpoint.
     fn held_out_statistics(&self) -> Result<Option<RewardNormalizer>> {
         let mut rewards = Vec::new();
         for (name, pairs) in &self.held_out {
-            rewards.extend(self.measure(MetricsRow::new(self.steps_done, name.as_str()), pairs)?.1);
+            match self.measure(MetricsRow::new(self.steps_done, name.as_str()), pairs) {
+                Ok((_, more)) => rewards.extend(more),
+                Err(error) if error.is_non_finite() => {
+                    tracing::warn!("the checkpoint has no mean and spread of the rewards: {error}");
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
         }
         if rewards.is_empty() { Ok(None) } else { Ok(Some(RewardNormalizer::from_rewards(rewards)?)) }
     }

@@ -299,7 +299,8 @@ impl Rl {
         })
     }
 
-    /// Lets `sampler` answer the prompts, in training and not in validation.
+    /// Lets `sampler` answer the prompts, in training and not in validation. A replay answers with the run's own engine, so it
+    /// agrees only if that gives the same answers.
     ///
     /// # Errors
     /// [`Error::NoPrompts`] when the task is an environment, which the model plays itself.

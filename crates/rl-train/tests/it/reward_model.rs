@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use approx::assert_relative_eq;
+use rl_core::reward_loss::RewardNormalizer;
 use rl_core::statistics::{Variance, mean, standard_deviation};
 use rl_data::{Message, PreferenceRecord};
 use rl_train::{Dtype, RewardModel, RewardSource};
@@ -110,4 +111,27 @@ fn margins_and_centring_enter_the_loss() {
     assert_relative_eq!(plain, softplus(-margin), max_relative = 0.02);
     assert_relative_eq!(with_margin, softplus(1.0 - margin), max_relative = 0.02);
     assert!(plain < centred);
+}
+
+/// Also between evaluations, and of the running average.
+#[test]
+fn every_checkpoint_has_the_mean_and_spread_of_its_own_rewards() {
+    let files = files();
+    let evaluation = "training.evaluation={ every = 3 }";
+    let changes = ["training.max_steps=3", "training.checkpoints={ every = 1 }", evaluation, "training.ema_decay=0.5"];
+    train::<RewardModel>(files.reward_model("run", &changes));
+    for step in 1..=3 {
+        let folder = files.root().join(format!("run/checkpoints/step-{step:06}"));
+        for folder in [folder.clone(), folder.join("ema")] {
+            let text = std::fs::read_to_string(folder.join("reward_statistics.json")).unwrap();
+            let statistics: RewardNormalizer = serde_json::from_str(&text).unwrap();
+            let expected = rewards(&source(&folder), &pairs(12, 1));
+            assert_relative_eq!(statistics.mean, mean(&expected).unwrap(), epsilon = REGROUPED);
+            assert_relative_eq!(
+                statistics.std,
+                standard_deviation(&expected, Variance::Unbiased).unwrap(),
+                epsilon = REGROUPED
+            );
+        }
+    }
 }
