@@ -18,7 +18,7 @@ use crate::fixtures::*;
 use crate::preference_fixtures::{self as pairs, DPO, KTO};
 
 /// A copy of the checkpoint `model` with other weights.
-fn changed(model: &Path, target: &Path, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> PathBuf {
+pub fn changed(model: &Path, target: &Path, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> PathBuf {
     fs::create_dir(target).unwrap();
     for entry in fs::read_dir(model).unwrap() {
         let path = entry.unwrap().path();
@@ -32,7 +32,7 @@ fn changed(model: &Path, target: &Path, change: impl FnOnce(&mut BTreeMap<String
     target.to_path_buf()
 }
 
-fn set_one(tensors: &mut BTreeMap<String, Tensor>, name: &str, value: f64) {
+pub fn set_one(tensors: &mut BTreeMap<String, Tensor>, name: &str, value: f64) {
     let _ = tensors.get_mut(name).unwrap().get(0).fill_(value);
 }
 

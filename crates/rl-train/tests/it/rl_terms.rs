@@ -7,13 +7,14 @@ use std::time::Duration;
 use approx::assert_relative_eq;
 use rl_core::random::RandomKey;
 use rl_models::ChatModel;
-use rl_models::checkpoint::{load_tensors, save_tensors};
+use rl_models::checkpoint::save_tensors;
 use rl_train::reward::{CustomRewards, Prompt, Reward, RewardRequest};
 use rl_train::{Error, Interrupt, Rl, RlConfig, RlTrainer, Trainer};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use crate::fixtures::*;
+use crate::non_finite::{changed, set_one};
 use crate::rl_fixtures::*;
 
 /// Relative; the same operations on the same numbers, in other passes.
@@ -89,25 +90,13 @@ fn an_update_without_a_token_is_counted() {
     assert_eq!(curve(&run, "train", "empty_updates"), [8.0 * truncated]);
 }
 
-/// A copy of the policy that gives no numbers.
-fn broken(folder: &std::path::Path) -> String {
-    std::fs::create_dir(folder).unwrap();
-    for entry in std::fs::read_dir(half_copying()).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
-    }
-    let weights = folder.join("model.safetensors");
-    let tensors = load_tensors(&weights, Device::Cpu).unwrap();
-    let _ = tensors["model.norm.weight"].get(0).fill_(f64::NAN);
-    let borrowed: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    save_tensors(&weights, &borrowed).unwrap();
-    folder.display().to_string()
-}
-
 #[test]
 fn a_reference_or_critic_that_is_not_finite_is_named_or_skipped() {
     let folder = tempfile::tempdir().unwrap();
-    let path = broken(&folder.path().join("broken"));
+    let broken = changed(&half_copying(), &folder.path().join("broken"), |tensors| {
+        set_one(tensors, "model.norm.weight", f64::NAN);
+    });
+    let path = broken.display().to_string();
     let reference = format!("reference=\"{path}\"");
     let own = token_own(1e-3).replace(&half_copying().display().to_string(), &path);
     assert!(own.contains(&path));
