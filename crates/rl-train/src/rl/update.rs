@@ -97,7 +97,7 @@ impl Rl {
     ) -> Result<()> {
         if minibatch.counts.num_tokens == 0 {
             self.learner.guard().end_step()?;
-            tracing::warn!("step {step}: a reward step took every answer of an update out of the loss; it is left out");
+            tracing::warn!("step {step}: no answer of an update has a loss; the update is left out");
             statistics.add_empty_update();
             return Ok(());
         }
